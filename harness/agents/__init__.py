@@ -1,0 +1,1 @@
+"""Agent endpoints: client, stub server, token timing."""

@@ -1,0 +1,90 @@
+"""Every error the harness raises; catch `HarnessError` to catch them all."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base class: catch this to catch everything the harness raises.
+
+    Its message is written for the person at the terminal: it names the setting
+    or the part, the value, and what to do next. It never holds a secret.
+    """
+
+    __module__ = "harness"
+
+
+class ConfigError(HarnessError, ValueError):
+    """A setting is missing, misspelt or impossible; no work has started."""
+
+    __module__ = "harness"
+
+
+class TargetError(HarnessError):
+    """The server that was asked for cannot be provided or reached."""
+
+    __module__ = "harness"
+
+
+class CredentialError(HarnessError):
+    """No usable credential could be obtained for a server."""
+
+    __module__ = "harness"
+
+
+class CheckoutTimeoutError(HarnessError, TimeoutError):
+    """No connection became free within the checkout timeout.
+
+    Attributes:
+        pool_name: Name of the pool.
+        waited_s: How long the caller waited, in seconds.
+        size_max: Hard upper bound on open connections.
+        in_use: Connections checked out when the wait ended.
+        waiting: Callers queued when the wait ended, this one included; None
+            where the engine does not tell.
+    """
+
+    __module__ = "harness"
+
+    def __init__(
+        self,
+        *,
+        pool_name: str,
+        waited_s: float,
+        size_max: int,
+        in_use: int,
+        waiting: int | None,
+    ) -> None:
+        self.pool_name = pool_name
+        self.waited_s = waited_s
+        self.size_max = size_max
+        self.in_use = in_use
+        self.waiting = waiting
+        super().__init__(
+            f"no connection from pool {pool_name!r} after {waited_s:.3f} s "
+            f"(size_max={size_max}, in_use={in_use}, "
+            f"waiting={'unknown' if waiting is None else waiting})"
+        )
+
+
+class WorkNotDoneError(HarnessError):
+    """The check after a run found that the work it timed was not really done."""
+
+    __module__ = "harness"
+
+
+class ReportError(HarnessError):
+    """A saved report cannot be read, or cannot be compared with another."""
+
+    __module__ = "harness"
+
+
+class AgentError(HarnessError):
+    """An agent endpoint did not give a usable answer."""
+
+    __module__ = "harness"
+
+
+class SparkError(HarnessError):
+    """Spark, its Java runtime or Delta's jars cannot be provided."""
+
+    __module__ = "harness"

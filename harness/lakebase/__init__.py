@@ -1,0 +1,1 @@
+"""Lakebase: credentials and pools over SQLAlchemy."""

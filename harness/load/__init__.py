@@ -1,0 +1,1 @@
+"""The load engine: knows nothing of Postgres, Spark or HTTP."""

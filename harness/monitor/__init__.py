@@ -1,0 +1,1 @@
+"""The monitoring layer over saved and running results."""

@@ -1,0 +1,1 @@
+"""Where a Postgres comes from, and what is run on it."""

@@ -1,0 +1,51 @@
+"""The Postgres a run is measured on, wherever it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class ConnectArguments(dict[str, Any]):
+    """Keyword arguments for one `psycopg.connect`; never shows its password."""
+
+    def __repr__(self) -> str:
+        """Show the arguments with the password masked."""
+        shown = {k: "***" if k == "password" else v for k, v in self.items()}
+        return f"ConnectArguments({shown})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """What a report must say about the server, so that results can be compared.
+
+    Attributes:
+        target: Where it came from: "dsn", "docker", "embedded" or "lakebase".
+        reason: Why this one was taken, as one clause for the header.
+        version: `SHOW server_version`, such as "17.10".
+        tls: Protocol in use, such as "TLSv1.3", or None without TLS.
+        max_connections: `SHOW max_connections`.
+    """
+
+    target: str
+    reason: str
+    version: str
+    tls: str | None
+    max_connections: int
+
+
+class Server(Protocol):
+    """A running Postgres."""
+
+    info: ServerInfo
+
+    def connect_arguments(self) -> ConnectArguments:
+        """Return arguments for one new connection; call it for each connection.
+
+        A fresh call matters: on Lakebase the password is a token that expires.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop and remove what was started for this run; safe to call twice."""
+        ...

@@ -1,0 +1,1 @@
+"""Reports: schema, pytest-benchmark bridge, statistics, comparison."""

@@ -1,0 +1,1 @@
+"""Layered settings: the only reader of the environment."""

