@@ -14,7 +14,11 @@ class Clock(Protocol):
     """What the harness asks of time; pass a `ManualClock` to test without waiting."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds of a clock that never goes back; only differences mean anything."""
+        """Nanoseconds of a clock that never goes back; only differences count."""
+        ...
+
+    def process_cpu_ns(self) -> int:
+        """Nanoseconds of CPU time used by this process, all threads."""
         ...
 
     def now(self) -> datetime:
@@ -31,6 +35,7 @@ class SystemClock:
 
     # Bound once: the engine reads it several times per operation.
     monotonic_ns = staticmethod(time.perf_counter_ns)
+    process_cpu_ns = staticmethod(time.process_time_ns)
 
     def now(self) -> datetime:
         """Return the wall-clock time, aware, in UTC."""
@@ -56,6 +61,10 @@ class ManualClock:
     def monotonic_ns(self) -> int:
         """Nanoseconds advanced since the clock was made."""
         return self._elapsed_ns
+
+    def process_cpu_ns(self) -> int:
+        """Return 0: nothing runs on this clock."""
+        return 0
 
     def now(self) -> datetime:
         """Return the start time plus what was advanced."""

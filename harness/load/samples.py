@@ -1,0 +1,227 @@
+"""Samples: when each operation was due, started, got its connection and finished."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Nanoseconds = npt.NDArray[np.int64]
+
+NO_ERROR = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Timestamps of one operation, in nanoseconds of one monotonic clock.
+
+    They split what a caller waits for into three parts that always add up:
+    `response_time = start_delay + checkout_wait + service_time`.
+
+    Attributes:
+        intended_ns: When the arrival schedule said it should start; `started_ns`
+            in a closed loop, which has no schedule.
+        started_ns: When a worker really started it.
+        acquired_ns: When it got its connection; `started_ns` if it needs none.
+        finished_ns: When it completed or failed.
+        worker: Index of the worker that ran it.
+        error: Class name of the exception, or None on success.
+    """
+
+    intended_ns: int
+    started_ns: int
+    acquired_ns: int
+    finished_ns: int
+    worker: int = 0
+    error: str | None = None
+
+    @property
+    def start_delay_ns(self) -> int:
+        """Backlog of the generator: 0 in a closed loop."""
+        return self.started_ns - self.intended_ns
+
+    @property
+    def checkout_wait_ns(self) -> int:
+        """Wait for a connection: if large, the pool is saturated."""
+        return self.acquired_ns - self.started_ns
+
+    @property
+    def service_time_ns(self) -> int:
+        """From holding the connection until completion."""
+        return self.finished_ns - self.acquired_ns
+
+    @property
+    def response_time_ns(self) -> int:
+        """What a caller arriving on schedule waits."""
+        return self.finished_ns - self.intended_ns
+
+
+class SampleRecorder:
+    """Appends samples of one worker; not shared between threads.
+
+    Five appends to typed arrays take about 0.2 us and 34 bytes per operation,
+    and leave nothing for the garbage collector to walk.
+    """
+
+    __slots__ = ("_acquired", "_codes", "_error", "_finished", "_intended", "_started")
+
+    def __init__(self) -> None:
+        self._intended = array("q")
+        self._started = array("q")
+        self._acquired = array("q")
+        self._finished = array("q")
+        self._error = array("h")
+        self._codes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._finished)
+
+    def append(
+        self,
+        intended_ns: int,
+        started_ns: int,
+        acquired_ns: int,
+        finished_ns: int,
+        error_code: int,
+    ) -> None:
+        """Record one operation; *error_code* comes from `error_code`, 0 is success."""
+        self._intended.append(intended_ns)
+        self._started.append(started_ns)
+        self._acquired.append(acquired_ns)
+        self._finished.append(finished_ns)
+        self._error.append(error_code)
+
+    def error_code(self, error: BaseException) -> int:
+        """Return the code that stands for this class of error in this recorder."""
+        return self._codes.setdefault(type(error).__name__, len(self._codes) + 1)
+
+    def log(self, *, worker: int) -> SampleLog:
+        """Return what was recorded as columns."""
+        return SampleLog(
+            intended_ns=np.array(self._intended, dtype=np.int64),
+            started_ns=np.array(self._started, dtype=np.int64),
+            acquired_ns=np.array(self._acquired, dtype=np.int64),
+            finished_ns=np.array(self._finished, dtype=np.int64),
+            worker=np.full(len(self), worker, dtype=np.int16),
+            error=np.array(self._error, dtype=np.int16),
+            error_names=(None, *self._codes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleLog:
+    """Samples as columns of equal length, in nanoseconds.
+
+    Attributes:
+        intended_ns: See `Sample`; likewise the three columns after it.
+        started_ns: See `Sample`.
+        acquired_ns: See `Sample`.
+        finished_ns: See `Sample`.
+        worker: Index of the worker.
+        error: Index into `error_names`; 0 is success.
+        error_names: None, then the class names of the errors seen.
+    """
+
+    intended_ns: Nanoseconds
+    started_ns: Nanoseconds
+    acquired_ns: Nanoseconds
+    finished_ns: Nanoseconds
+    worker: npt.NDArray[np.int16]
+    error: npt.NDArray[np.int16]
+    error_names: tuple[str | None, ...] = (None,)
+
+    @classmethod
+    def empty(cls) -> SampleLog:
+        """Return a log without samples."""
+        return SampleRecorder().log(worker=0)
+
+    @classmethod
+    def concatenate(cls, logs: Sequence[SampleLog]) -> SampleLog:
+        """Join logs of several workers; error names are merged."""
+        if not logs:
+            return cls.empty()
+        names: list[str | None] = [None]
+        errors = []
+        for log in logs:
+            for name in log.error_names[1:]:
+                if name not in names:
+                    names.append(name)
+            recode = np.array([names.index(n) for n in log.error_names], dtype=np.int16)
+            errors.append(recode[log.error])
+        return cls(
+            intended_ns=np.concatenate([log.intended_ns for log in logs]),
+            started_ns=np.concatenate([log.started_ns for log in logs]),
+            acquired_ns=np.concatenate([log.acquired_ns for log in logs]),
+            finished_ns=np.concatenate([log.finished_ns for log in logs]),
+            worker=np.concatenate([log.worker for log in logs]),
+            error=np.concatenate(errors),
+            error_names=tuple(names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.finished_ns)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row in range(len(self)):
+            yield Sample(
+                intended_ns=int(self.intended_ns[row]),
+                started_ns=int(self.started_ns[row]),
+                acquired_ns=int(self.acquired_ns[row]),
+                finished_ns=int(self.finished_ns[row]),
+                worker=int(self.worker[row]),
+                error=self.error_names[int(self.error[row])],
+            )
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> SampleLog:
+        """Return the samples for which *keep* is true."""
+        return SampleLog(
+            intended_ns=self.intended_ns[keep],
+            started_ns=self.started_ns[keep],
+            acquired_ns=self.acquired_ns[keep],
+            finished_ns=self.finished_ns[keep],
+            worker=self.worker[keep],
+            error=self.error[keep],
+            error_names=self.error_names,
+        )
+
+    @property
+    def succeeded(self) -> npt.NDArray[np.bool_]:
+        """Which operations completed without error."""
+        return np.equal(self.error, NO_ERROR)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many operations failed, by class name of the error, most first."""
+        counts = np.bincount(self.error, minlength=len(self.error_names))
+        found = {
+            name: int(counts[code])
+            for code, name in enumerate(self.error_names)
+            if name is not None and counts[code]
+        }
+        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    @property
+    def start_delay_ns(self) -> Nanoseconds:
+        """Started minus intended."""
+        return self.started_ns - self.intended_ns
+
+    @property
+    def checkout_wait_ns(self) -> Nanoseconds:
+        """Acquired minus started."""
+        return self.acquired_ns - self.started_ns
+
+    @property
+    def service_time_ns(self) -> Nanoseconds:
+        """Finished minus acquired."""
+        return self.finished_ns - self.acquired_ns
+
+    @property
+    def response_time_ns(self) -> Nanoseconds:
+        """Finished minus intended."""
+        return self.finished_ns - self.intended_ns
