@@ -1,0 +1,119 @@
+"""Combinations of settings that cannot work, and what a target still needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.settings.catalogue import by_path
+from harness.settings.layers import Problem
+from harness.settings.redaction import show
+
+if TYPE_CHECKING:
+    from harness.settings.model import Settings
+
+# libpq modes that may end up without encryption.
+_UNENCRYPTED_MODES = frozenset({"disable", "allow", "prefer"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Missing:
+    """Something a target needs and has not got.
+
+    Attributes:
+        need: The settings that would do, by path.
+        text: What is missing and how to give it.
+    """
+
+    need: tuple[str, ...]
+    text: str
+
+
+def combination_problems(settings: Settings) -> list[Problem]:
+    """Return what is wrong whatever the target is."""
+    problems: list[Problem] = []
+    pool, lakebase = settings.pool, settings.lakebase
+    if pool.pool_size + pool.max_overflow < 1:
+        problems.append(
+            _impossible(settings, "pool.pool_size", "pool.max_overflow",
+                        why="together they allow no connection at all; "
+                            "their sum must be at least 1")
+        )  # fmt: skip
+    if lakebase.endpoint is not None and lakebase.instance_name is not None:
+        problems.append(
+            _impossible(settings, "lakebase.endpoint", "lakebase.instance_name",
+                        why="these are two different databases; keep one")
+        )  # fmt: skip
+    return problems
+
+
+def target_problems(settings: Settings, target: str) -> list[Problem]:
+    """Return what keeps *target* from working."""
+    problems = [
+        Problem(f"target {target!r}: {missing.text}", frozenset(missing.need))
+        for missing in missing_for(settings, target)
+    ]
+    lakebase = settings.lakebase
+    if (
+        target == "lakebase"
+        and settings.security.ssl_require
+        and lakebase.sslmode in _UNENCRYPTED_MODES
+    ):
+        problems.append(
+            _impossible(settings, "lakebase.sslmode", "security.ssl_require",
+                        why="this mode may send everything unencrypted; "
+                            "use require, verify-ca or verify-full")
+        )  # fmt: skip
+    return problems
+
+
+def missing_for(settings: Settings, subject: str) -> list[Missing]:
+    """Return what a target, or the subject `agent`, needs and has not got."""
+    if subject == "dsn":
+        return _needed(settings, "target.postgres_dsn")
+    if subject == "agent":
+        return _needed(settings, "agent.token", "agent.base_url", "agent.model")
+    if subject == "lakebase":
+        return _missing_for_lakebase(settings)
+    return []
+
+
+def _missing_for_lakebase(settings: Settings) -> list[Missing]:
+    lakebase = settings.lakebase
+    if lakebase.endpoint is None and lakebase.instance_name is None:
+        if lakebase.host is None:
+            text = (
+                "set LAKEBASE_ENDPOINT (Autoscaling) or LAKEBASE_INSTANCE_NAME "
+                "(Provisioned); or LAKEBASE_HOST with LAKEBASE_USER and "
+                "LAKEBASE_PASSWORD"
+            )
+            need = ("lakebase.endpoint", "lakebase.instance_name", "lakebase.host")
+            return [Missing(need=need, text=text)]
+        # A host alone says nothing about where tokens for it come from.
+        return _needed(settings, "lakebase.user", "lakebase.password")
+    if lakebase.password is not None:
+        return _needed(settings, "lakebase.host", "lakebase.user")
+    databricks = settings.databricks
+    missing: list[Missing] = []
+    if databricks.client_secret is not None and databricks.client_id is None:
+        missing += _needed(settings, "databricks.client_id")
+    return missing
+
+
+def _needed(settings: Settings, *paths: str) -> list[Missing]:
+
+    return [
+        Missing(need=(path,), text=f"set {info.setting.env} ({info.description})")
+        for path in paths
+        if settings.value_of(path) is None
+        for info in [by_path()[path]]
+    ]
+
+
+def _impossible(settings: Settings, *paths: str, why: str) -> Problem:
+
+    values = " and ".join(
+        f"{path} = {show(settings.value_of(path))} ({settings.source_of(path)})"
+        for path in paths
+    )
+    return Problem(f"{values}: {why}", frozenset(paths))

@@ -1,0 +1,42 @@
+"""The Spark that runs the streams."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.settings.field import Folder, Group, Kind, Secret, Setting, Text
+
+Memory = Annotated[
+    str, Field(pattern=r"^[1-9][0-9]*[kmgt]$"), Kind("a size such as 2g or 512m")
+]
+
+
+class SparkSettings(Group):
+    """A local Spark, or the address of a remote one."""
+
+    master: Annotated[
+        Text, Setting("LAKEGAUGE_SPARK_MASTER", "Master of a local Spark.")
+    ] = "local[*]"
+    remote: Annotated[
+        Secret | None,
+        Setting(
+            "LAKEGAUGE_SPARK_REMOTE",
+            "Spark Connect address sc://host:port; a secret, as it may hold a token.",
+        ),
+    ] = None
+    driver_memory: Annotated[
+        Memory, Setting("LAKEGAUGE_SPARK_DRIVER_MEMORY", "Heap of the driver's JVM.")
+    ] = "2g"
+    delta_jars: Annotated[
+        Folder | None,
+        Setting(
+            "LAKEGAUGE_SPARK_DELTA_JARS",
+            "Folder of Delta's jars; default: resolved by Spark.",
+        ),
+    ] = None
+    ivy_cache: Annotated[
+        Folder | None,
+        Setting("LAKEGAUGE_SPARK_IVY_CACHE", "Folder where Spark keeps resolved jars."),
+    ] = None
