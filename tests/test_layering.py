@@ -46,8 +46,8 @@ OWNERS = {
     "uvicorn": {"monitor"},
     "pydantic_settings": {"settings"},
     "typer": {"cli"},
-    "pytest": {"plugin", "fixtures"},
-    "pytest_benchmark": {"plugin", "fixtures"},
+    "pytest": {"plugin", "fixtures", "hooks"},
+    "pytest_benchmark": {"hooks"},
 }
 
 HEAVY = (

@@ -61,7 +61,7 @@ class _Worker:
 class _Run:
     """One run: the plan, the meeting points and what the workers share."""
 
-    def __init__(  # noqa: PLR0913  # the plan, as `run_closed_loop` was given it
+    def __init__(
         self,
         operation: Callable[[OperationContext], object],
         *,
@@ -178,7 +178,7 @@ class _Run:
         recorder.append(started_ns, started_ns, acquired_ns, finished_ns, code)
 
 
-def run_closed_loop(  # noqa: PLR0913  # each argument is one property of a run
+def run_closed_loop(
     operation: Callable[[OperationContext], object],
     *,
     workers: int,

@@ -1,0 +1,131 @@
+"""Choosing the report a run is compared with: comparable, or none with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ReportError
+from harness.reports.machine import machine_differences
+from harness.reports.store import SavedReport, load_report, saved_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineChoice:
+    """The report to compare with, or why there is none.
+
+    Attributes:
+        report: The newest comparable report, or None.
+        notes: One sentence per report that was passed over, newest first.
+    """
+
+    report: SavedReport | None
+    notes: tuple[str, ...] = ()
+
+
+def newest_comparable(
+    paths: Iterable[Path], *, machine_info: dict[str, Any], smoke: bool
+) -> BaselineChoice:
+    """Take the newest report that this run may be compared with.
+
+    Args:
+        paths: Candidates, oldest first.
+        machine_info: Of this run.
+        smoke: Whether this run uses smoke values.
+    """
+    notes: list[str] = []
+    for path in reversed(list(paths)):
+        try:
+            report = load_report(path)
+        except ReportError as error:
+            notes.append(str(error))
+            continue
+        reasons = why_not_comparable(report, machine_info=machine_info, smoke=smoke)
+        if not reasons:
+            return BaselineChoice(report, tuple(notes))
+        notes.append(f"{path.name} is not comparable: {'; '.join(reasons)}")
+    return BaselineChoice(None, tuple(notes))
+
+
+def why_not_comparable(
+    report: SavedReport, *, machine_info: dict[str, Any], smoke: bool
+) -> list[str]:
+    """Return the reasons why the report is no baseline for this run, if any."""
+    if report.run is None:
+        return ["it was not written by lakegauge, so its conditions are unknown"]
+    reasons = machine_differences(report.data["machine_info"], machine_info)
+    if report.run.smoke != smoke:
+        words = {True: "smoke values", False: "full values"}
+        reasons.append(f"saved with {words[report.run.smoke]}, now {words[smoke]}")
+    return reasons
+
+
+def named_baseline(
+    wanted: str,
+    *,
+    folder: Path,
+    machine_id: str,
+    machine_info: dict[str, Any],
+    smoke: bool,
+) -> BaselineChoice:
+    """Load the report that a number, a name or a path stands for.
+
+    Raises:
+        ReportError: If there is none, more than one, or it is not comparable. Whoever
+            names a report wants that one: nothing else is put in its place.
+    """
+    report = load_report(_named_path(wanted, folder=folder, machine_id=machine_id))
+    reasons = why_not_comparable(report, machine_info=machine_info, smoke=smoke)
+    if reasons:
+        msg = f"reports are not comparable: {report.path.name}: {'; '.join(reasons)}"
+        raise ReportError(msg)
+    return BaselineChoice(report)
+
+
+def _named_path(wanted: str, *, folder: Path, machine_id: str) -> Path:
+    path = Path(wanted)
+    if path.is_file():
+        return path.absolute()
+    reports = saved_reports(folder, machine_id)
+    number = wanted.zfill(4) if wanted.isdigit() else wanted
+    found = [p for p in reports if p.name.startswith(number) or p.match(wanted)]
+    if len(found) == 1:
+        return found[0]
+    numbers = ", ".join(p.name.split("_")[0] for p in reports[-5:]) or "none yet"
+    what = "more than one report matches" if found else "no saved report matches"
+    msg = f"{what} {wanted!r} in {folder / machine_id} (last saved: {numbers})"
+    raise ReportError(msg)
+
+
+def expected_cases(
+    baseline: SavedReport,
+    *,
+    arguments: Iterable[str],
+    invocation_folder: Path,
+    root: Path,
+    deselected: set[str],
+) -> list[str]:
+    """Return the baseline's cases that this run was asked to measure.
+
+    A case outside the files that were named on the command line, or deselected by
+    `-k` or `-m`, is not missing: it was not asked for.
+    """
+    scopes = []
+    for argument in arguments:
+        path, _, inner = argument.partition("::")
+        scopes.append(((invocation_folder / path).resolve(), inner))
+    expected = []
+    for fullname in baseline.records:
+        path, _, inner = fullname.partition("::")
+        file = (root / path).resolve()
+        asked = any(
+            (file == scope or scope in file.parents) and inner.startswith(wanted)
+            for scope, wanted in scopes
+        )
+        if asked and fullname not in deselected:
+            expected.append(fullname)
+    return expected

@@ -1,0 +1,161 @@
+"""The bridge: measured samples become ordinary pytest-benchmark records.
+
+Everything that depends on how pytest-benchmark works inside is in this module.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.reports.record import BLOCK, CaseBlock, Fact
+from harness.reports.summary import (
+    REPLAY_BUDGET,
+    Measurement,
+    case_block,
+    exact_stats,
+    extra_stats,
+    micro_block,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+# A parameter longer than this as JSON is replaced by its beginning: one 50,000
+# element list once made a report of 1.8 GB (pytest-benchmark issue 96).
+PARAM_CHARACTERS_MAX = 200
+
+
+class ReplayTimer:
+    """A benchmark timer that replays durations measured elsewhere.
+
+    pytest-benchmark reads its timer twice per round. A load run is timed by the
+    load generator, so the rounds are replayed: table, saved report and
+    `--benchmark-compare` then show response times, not the length of the run.
+    """
+
+    __name__ = "ReplayTimer"
+
+    def __init__(self) -> None:
+        self._ticks: Iterator[float] = iter(())
+
+    def load(self, durations_s: Iterable[float]) -> None:
+        """Queue the durations of the rounds to come, in seconds."""
+        self._ticks = itertools.chain.from_iterable((0.0, d) for d in durations_s)
+
+    def __call__(self) -> float:
+        """Return the next reading."""
+        return next(self._ticks)
+
+
+def file_measurement(
+    benchmark: Any, timer: ReplayTimer, measurement: Measurement
+) -> None:
+    """Make *measurement* the record of this test, through the public interface.
+
+    What a budgeted replay cannot give exactly is then set on the statistics object:
+    its fields are computed on first use and kept, so a value set before wins. Where
+    a version of pytest-benchmark stops honouring that, `finished_record` still puts
+    the exact values into the report.
+    """
+    rounds = measurement.replayed_s()
+    timer.load(rounds)
+    benchmark.pedantic(lambda: None, rounds=len(rounds))
+    for key, value in replaced_stats(measurement).items():
+        if key not in {"iqr_outliers", "stddev_outliers"}:  # properties: no setter
+            setattr(benchmark.stats.stats, key, value)
+
+
+def replaced_stats(measurement: Measurement) -> dict[str, Any]:
+    """Return pytest-benchmark's fields whose own computation would be wrong.
+
+    `ops` is 1/mean there, which for concurrent callers is not operations per second.
+    """
+    fields: dict[str, Any] = {"ops": measurement.throughput_per_s}
+    if len(measurement.values_s) > REPLAY_BUDGET:
+        fields |= exact_stats(measurement.values_s)
+    return fields
+
+
+def finished_record(
+    metadata: Any,
+    measurement: Measurement | None,
+    *,
+    facts: Mapping[str, Fact],
+    include_data: bool,
+) -> dict[str, Any]:
+    """Return the JSON record of a test that passed.
+
+    Args:
+        metadata: pytest-benchmark's object for the test (`benchmark.stats`).
+        measurement: What was filed with `file_measurement`; None for rounds that
+            pytest-benchmark timed itself.
+        facts: What was measured.
+        include_data: Whether raw values were asked for; they are left out above
+            `REPLAY_BUDGET` values whatever was asked for.
+    """
+    record: dict[str, Any] = metadata.as_dict(include_data=False)
+    stats: dict[str, Any] = record["stats"]
+    data_s = metadata.stats.data
+    if measurement is None:
+        values_s = np.asarray(data_s, dtype=np.float64)
+        block = micro_block(data_s, facts=facts)
+        stats |= extra_stats(values_s, throughput_per_s=stats["ops"], errors_count=0)
+    else:
+        values_s = measurement.values_s
+        block = case_block(measurement, facts=facts)
+        stats |= replaced_stats(measurement) | extra_stats(
+            values_s,
+            throughput_per_s=measurement.throughput_per_s,
+            errors_count=measurement.errors_count,
+        )
+    if include_data and len(values_s) <= REPLAY_BUDGET:
+        stats["data"] = [float(value) for value in values_s]
+    record["extra_info"] = {
+        **record["extra_info"],
+        BLOCK: block.model_dump(mode="json", exclude_none=True),
+    }
+    record["params"] = _bounded_params(record["params"])
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=_plain))
+    return plain
+
+
+def release_raw_data(metadata: Any) -> None:
+    """Let go of the raw rounds of a finished test, keeping what the table needs.
+
+    pytest-benchmark holds every round of every test until the session ends; a full
+    run would grow by about 30 bytes per operation. Its fields are computed once
+    here and stay as they are.
+    """
+    stats = metadata.stats
+    for key in stats.fields:
+        getattr(stats, key)
+    del stats.data[1000:]
+    stats.__dict__.pop("sorted_data", None)
+
+
+def case_block_of(record: dict[str, Any]) -> CaseBlock | None:
+    """Return our block of a record, or None where there is none to be read."""
+    block = (record.get("extra_info") or {}).get(BLOCK)
+    return None if block is None else CaseBlock.model_validate(block)
+
+
+def _bounded_params(params: dict[str, Any] | None) -> dict[str, Any] | None:
+    if params is None:
+        return None
+    bounded = {}
+    for name, value in params.items():
+        text = json.dumps(value, default=repr)
+        cut = len(text) > PARAM_CHARACTERS_MAX
+        bounded[name] = f"{text[:PARAM_CHARACTERS_MAX]}..." if cut else value
+    return bounded
+
+
+def _plain(value: object) -> Any:
+    """Turn what JSON does not know into what it does: numpy scalars, then text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return repr(value)

@@ -1,0 +1,89 @@
+"""What a report holds of ours: one block per case, one per run, both versioned."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Key of our block in a record's `extra_info` and at the top level of a report.
+BLOCK = "lakegauge"
+
+# History of the schema. A reader refuses a version newer than its own.
+# 1: first.
+SCHEMA_VERSION = 1
+
+# Flat: facts are compared one by one and shown in one line.
+Fact = str | int | float | bool
+
+
+class _Block(BaseModel):
+    """Strict on what we write: a misspelt key must not vanish in a report."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: int = SCHEMA_VERSION
+
+
+class Accounting(BaseModel):
+    """Where every operation went: scheduled is the sum of the other four."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scheduled: int
+    completed: int
+    failed: int
+    dropped: int
+    unfinished: int
+    warmup: int = 0
+
+
+class CaseBlock(_Block):
+    """One benchmark case.
+
+    Attributes:
+        kind: "micro" for pytest-benchmark's own calibrated rounds, "closed_loop"
+            for a load run, "series" for durations a subject measured itself.
+        measure: What the values in `stats` are, such as "response_time" or "ttft".
+        facts: What was measured (server version, target, smoke); records whose
+            facts differ are not compared.
+        accounting: Operations by outcome; None for micro cases.
+        wall_s: Length of the measured phase, in seconds.
+        workers: Concurrent callers.
+        errors: Failed operations by class name.
+        split_ms: Quantiles of start delay, checkout wait and service time, in
+            milliseconds, by part and quantile key.
+        generator_cpu_utilization: CPU time of the load generator per wall time;
+            1.0 is one whole core.
+        details: Further figures of the subject, in the units of their names.
+        histogram: The compared values as a mergeable histogram.
+        values_count: How many values `stats` was computed from.
+    """
+
+    kind: Literal["micro", "closed_loop", "series"]
+    measure: str
+    facts: dict[str, Fact] = Field(default_factory=dict)
+    accounting: Accounting | None = None
+    wall_s: float | None = None
+    workers: int | None = None
+    errors: dict[str, int] = Field(default_factory=dict)
+    split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
+    generator_cpu_utilization: float | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    histogram: dict[str, Any] | None = None
+    values_count: int
+
+
+class RunBlock(_Block):
+    """One run of pytest.
+
+    Attributes:
+        complete: False while the run goes on, and for ever if it was killed.
+        smoke: Whether smoke values were used.
+        failed: Cases that did not pass and are therefore not in the report, with
+            the outcome: {"benchmarks/test_x.py::test_y": "failed"}.
+    """
+
+    complete: bool
+    smoke: bool
+    failed: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,148 @@
+"""The folder of saved reports: reading, numbering, choosing a baseline, saving."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from harness.errors import ReportError
+from harness.reports.record import BLOCK, SCHEMA_VERSION, RunBlock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNFINISHED = "unfinished"
+_NUMBERED = re.compile(r"(\d{4,})_.*\.json$")
+# What pytest-benchmark's own reader needs of every record; without one of them its
+# compare command stops with a traceback.
+_STATS_NEEDED = frozenset(
+    ("min", "max", "mean", "stddev", "rounds", "median", "iqr", "outliers")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedReport:
+    """A report as it was read.
+
+    Attributes:
+        path: Where it lies.
+        data: The whole JSON document.
+        run: Our block, or None in a report that plain pytest-benchmark wrote.
+    """
+
+    path: Path
+    data: dict[str, Any]
+    run: RunBlock | None
+
+    @property
+    def label(self) -> str:
+        """Its number or name, for a table: "0003"."""
+        numbered = _NUMBERED.match(self.path.name)
+        return numbered.group(1) if numbered else self.path.stem
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Its records by node id."""
+        return {record["fullname"]: record for record in self.data["benchmarks"]}
+
+
+def load_report(path: Path) -> SavedReport:
+    """Read and check one saved report.
+
+    Raises:
+        ReportError: If it cannot be read, is no report, or is newer than this code.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf8"), parse_constant=_no_constant)
+    except OSError as error:
+        msg = f"report {path} cannot be read: {error.strerror}"
+        raise ReportError(msg) from None
+    except ValueError as error:
+        msg = f"report {path} is not JSON (cut short or damaged): {error}"
+        raise ReportError(msg) from None
+    try:
+        for record in data["benchmarks"]:
+            missing = _STATS_NEEDED - record["stats"].keys()
+            if missing or not isinstance(record["fullname"], str):
+                msg = f"report {path}: a record lacks {sorted(missing) or 'fullname'}"
+                raise ReportError(msg)
+        block = data.get(BLOCK)
+        machine_info = data["machine_info"]
+    except (KeyError, TypeError, AttributeError):
+        msg = f"report {path} is not a pytest-benchmark report"
+        raise ReportError(msg) from None
+    if not isinstance(machine_info, dict):
+        msg = f"report {path}: machine_info must be an object"
+        raise ReportError(msg)
+    return SavedReport(path, data, _run_block(path, block))
+
+
+def _run_block(path: Path, block: Any) -> RunBlock | None:
+    if block is None:
+        return None
+    version = block.get("schema_version") if isinstance(block, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        msg = (
+            f"report {path} has schema version {version!r}; this lakegauge reads up to "
+            f"{SCHEMA_VERSION}. Install a newer lakegauge to read it"
+        )
+        raise ReportError(msg)
+    try:
+        return RunBlock.model_validate(block)
+    except ValidationError as error:
+        msg = f"report {path}: its {BLOCK!r} block is damaged: {error.errors()[0]}"
+        raise ReportError(msg) from None
+
+
+def _no_constant(name: str) -> float:
+    msg = f"{name} is not allowed in a report"
+    raise ValueError(msg)
+
+
+def saved_reports(folder: Path, machine_id: str) -> list[Path]:
+    """Return the numbered reports of this kind of machine, oldest first.
+
+    Sorted by number: a sort by name would put 10000 before 9999.
+    """
+    found = [
+        (int(numbered.group(1)), path)
+        for path in (folder / machine_id).glob("*.json")
+        if (numbered := _NUMBERED.match(path.name))
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def next_report_path(folder: Path, machine_id: str, name: str) -> Path:
+    """Return the path of the next numbered report."""
+    taken = saved_reports(folder, machine_id)
+    last = _NUMBERED.match(taken[-1].name) if taken else None
+    number = int(last.group(1)) + 1 if last else 1
+    return folder / machine_id / f"{number:04d}_{name}.json"
+
+
+def write_report(path: Path, data: dict[str, Any]) -> None:
+    """Write a report so that a reader sees the old file or the whole new one.
+
+    Raises:
+        ReportError: If it cannot be written; nothing half-written is left.
+    """
+    text = json.dumps(data, indent=1, allow_nan=False)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        msg = f"report {path} cannot be written: {error.strerror}"
+        raise ReportError(msg) from None

@@ -1,0 +1,223 @@
+"""From measured durations to the numbers of a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.clock import NS_PER_MS, NS_PER_S
+from harness.load import LogLinearHistogram, supported_quantiles
+from harness.reports.record import Accounting, CaseBlock, Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from harness.load import LoadResult
+
+# Values handed to pytest-benchmark one by one, and the most raw data a report
+# keeps per case: 10,000 values are 0.4 MB of JSON.
+REPLAY_BUDGET = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A case measured outside pytest-benchmark, ready to be filed.
+
+    Attributes:
+        kind: See `CaseBlock.kind`.
+        measure: What the values are.
+        values_s: The compared values in seconds, shape (n,), n >= 1.
+        completed: Operations that count towards the throughput.
+        wall_s: Time they took together, in seconds.
+        block: The parts of the `CaseBlock` known already.
+    """
+
+    kind: str
+    measure: str
+    values_s: npt.NDArray[np.float64]
+    completed: int
+    wall_s: float
+    block: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Completed operations per second of wall time."""
+        return self.completed / self.wall_s
+
+    @property
+    def errors_count(self) -> int:
+        """Operations that did not complete."""
+        return sum(self.block.get("errors", {}).values())
+
+    def replayed_s(self) -> list[float]:
+        """Return the values to replay: all within the budget, else evenly ranked.
+
+        The middle of each of `REPLAY_BUDGET` equal groups of the sorted values
+        keeps every quantile; exact statistics of all values replace what
+        pytest-benchmark computes from them (see `exact_stats`).
+        """
+        count = len(self.values_s)
+        if count <= REPLAY_BUDGET:
+            return [float(value) for value in self.values_s]
+        ranks = (np.arange(REPLAY_BUDGET) + 0.5) * count / REPLAY_BUDGET
+        return [float(value) for value in np.sort(self.values_s)[ranks.astype(int)]]
+
+
+def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
+    """Summarise a load run; its response times are the compared values.
+
+    Raises:
+        ValueError: If no operation completed: there is nothing to compare.
+    """
+    good = result.samples.where(result.samples.succeeded)
+    if not len(good):
+        msg = f"no operation completed (errors: {result.errors or 'none'})"
+        raise ValueError(msg)
+    return Measurement(
+        kind=f"{result.loop}_loop",
+        measure=measure,
+        values_s=good.response_time_ns / NS_PER_S,
+        completed=result.completed,
+        wall_s=result.wall_s,
+        block={
+            "accounting": Accounting(
+                scheduled=result.scheduled,
+                completed=result.completed,
+                failed=result.failed,
+                dropped=result.dropped,
+                unfinished=result.unfinished,
+                warmup=len(result.warmup),
+            ),
+            "workers": result.workers,
+            "errors": result.errors,
+            "split_ms": {
+                "start_delay": _quantiles_ms(good.start_delay_ns),
+                "checkout_wait": _quantiles_ms(good.checkout_wait_ns),
+                "service_time": _quantiles_ms(good.service_time_ns),
+            },
+            "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),
+        },
+    )
+
+
+def measurement_of_durations(
+    durations_s: Sequence[float],
+    *,
+    measure: str,
+    wall_s: float,
+    completed: int | None = None,
+    failed: Mapping[str, int] | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Measurement:
+    """Summarise durations that a subject measured itself.
+
+    Raises:
+        ValueError: If there is no duration, or one is negative or not finite.
+    """
+    values_s = np.asarray(durations_s, dtype=np.float64)
+    if not len(values_s) or not np.isfinite(values_s).all() or (values_s < 0).any():
+        msg = f"needs durations that are finite and >= 0, got {durations_s!r:.200}"
+        raise ValueError(msg)
+    if wall_s <= 0:
+        msg = f"wall_s must be > 0, got {wall_s}"
+        raise ValueError(msg)
+    errors = dict(failed or {})
+    done = len(values_s) if completed is None else completed
+    return Measurement(
+        kind="series",
+        measure=measure,
+        values_s=values_s,
+        completed=done,
+        wall_s=wall_s,
+        block={
+            "accounting": Accounting(
+                scheduled=done + sum(errors.values()),
+                completed=done,
+                failed=sum(errors.values()),
+                dropped=0,
+                unfinished=0,
+            ),
+            "errors": errors,
+            "details": dict(details or {}),
+        },
+    )
+
+
+def case_block(measurement: Measurement, *, facts: Mapping[str, Fact]) -> CaseBlock:
+    """Complete the block of a case measured outside pytest-benchmark."""
+    values_ns = np.rint(measurement.values_s * NS_PER_S).astype(np.int64)
+    return CaseBlock.model_validate(
+        {
+            **measurement.block,
+            "kind": measurement.kind,
+            "measure": measurement.measure,
+            "facts": dict(facts),
+            "wall_s": measurement.wall_s,
+            "histogram": LogLinearHistogram.of(values_ns).to_json(),
+            "values_count": len(values_ns),
+        }
+    )
+
+
+def micro_block(data_s: Sequence[float], *, facts: Mapping[str, Fact]) -> CaseBlock:
+    """Build the block of a case that pytest-benchmark timed itself."""
+    values_ns = np.rint(np.asarray(data_s) * NS_PER_S).astype(np.int64)
+    return CaseBlock(
+        kind="micro",
+        measure="round_time",
+        facts=dict(facts),
+        histogram=LogLinearHistogram.of(values_ns).to_json(),
+        values_count=len(values_ns),
+    )
+
+
+def extra_stats(
+    values_s: npt.NDArray[np.float64], *, throughput_per_s: float, errors_count: int
+) -> dict[str, float]:
+    """Return the compared keys that pytest-benchmark does not know, in seconds."""
+    return {
+        **supported_quantiles(values_s),
+        "throughput": throughput_per_s,
+        "errors": errors_count,
+    }
+
+
+def exact_stats(values_s: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Return pytest-benchmark's own fields computed from all values, in seconds.
+
+    Quartiles interpolate linearly, where pytest-benchmark averages neighbours: at
+    more than `REPLAY_BUDGET` values the difference is below their spacing.
+    """
+    q1, median, q3 = (float(v) for v in np.quantile(values_s, [0.25, 0.5, 0.75]))
+    mean, stddev = float(values_s.mean()), float(values_s.std(ddof=1))
+    iqr = q3 - q1
+    low, high = q1 - 1.5 * iqr, q3 + 1.5 * iqr
+    inside = values_s[(values_s >= low) & (values_s <= high)]
+    iqr_outliers = len(values_s) - len(inside)
+    stddev_outliers = int((np.abs(values_s - mean) > stddev).sum())
+    return {
+        "min": float(values_s.min()),
+        "max": float(values_s.max()),
+        "mean": mean,
+        "stddev": stddev,
+        "rounds": len(values_s),
+        "median": median,
+        "iqr": iqr,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": iqr_outliers,
+        "stddev_outliers": stddev_outliers,
+        "outliers": f"{stddev_outliers};{iqr_outliers}",
+        "ld15iqr": float(inside.min()),
+        "hd15iqr": float(inside.max()),
+        "total": float(values_s.sum()),
+    }
+
+
+def _quantiles_ms(values_ns: npt.NDArray[np.int64]) -> dict[str, float]:
+    found = supported_quantiles(values_ns)
+    return {key: round(value / NS_PER_MS, 6) for key, value in found.items()}

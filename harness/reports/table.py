@@ -1,0 +1,196 @@
+"""The result table: units people read, the baseline beside the run."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from harness.load import QUANTILES, samples_needed
+from harness.reports.bridge import case_block_of
+from harness.reports.compare import COMPARED, CaseComparison
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from harness.reports.record import CaseBlock
+
+_SHOWN_QUANTILES = ("p50", "p95", "p99")
+# Above this share of a core the threads of one Python process mostly wait for its
+# interpreter lock, and the figure says more of the client than of the server.
+GENERATOR_BUSY = 0.85
+# Narrower, and a table of eight columns breaks its words.
+_WIDTH_MIN, _WIDTH_MAX = 112, 140
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration with three significant digits: "2.71 us", "12.4 ms"."""
+    for limit, scale, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1, 1e3, "ms")):
+        if abs(seconds) < limit:
+            return f"{_three_digits(seconds * scale)} {unit}"
+    return f"{_three_digits(seconds)} s"
+
+
+def format_rate(per_s: float) -> str:
+    """Return a rate with three significant digits: "14.2 k/s"."""
+    for limit, scale, unit in ((1e3, 1.0, ""), (1e6, 1e-3, " k"), (1e9, 1e-6, " M")):
+        if per_s < limit:
+            return f"{_three_digits(per_s * scale)}{unit}/s"
+    return f"{_three_digits(per_s * 1e-9)} G/s"
+
+
+def format_change(ratio: float | None) -> str:
+    """Return a relative change in percent: "+2.3 %"."""
+    if ratio is None:
+        return "-"
+    return f"{ratio * 100:+.1f} %"
+
+
+def _three_digits(value: float) -> str:
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def render(
+    comparisons: Sequence[CaseComparison], *, baseline_label: str | None, color: bool
+) -> str:
+    """Return the tables of all groups, then what needs saying about them.
+
+    Args:
+        comparisons: Every case of this run, and those missing from it.
+        baseline_label: Short name of the baseline, or None without one.
+        color: Whether the terminal shows colours.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    width = min(max(shutil.get_terminal_size().columns, _WIDTH_MIN), _WIDTH_MAX)
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        width=width,
+        highlight=False,
+    )
+    groups: defaultdict[str, list[CaseComparison]] = defaultdict(list)
+    for comparison in comparisons:
+        if comparison.contender is not None:
+            groups[comparison.contender.get("group") or "ungrouped"].append(comparison)
+    for group in sorted(groups):
+        console.print(_group_table(group, groups[group], baseline_label))
+        console.print()
+    # Text, not markup: a test id may hold square brackets.
+    for line in notes(comparisons, baseline_label=baseline_label):
+        console.print(Text(line))
+    assert isinstance(console.file, io.StringIO)  # noqa: S101  # made above
+    return console.file.getvalue()
+
+
+def _group_table(
+    group: str, comparisons: list[CaseComparison], baseline_label: str | None
+) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    first = comparisons[0].contender
+    block = case_block_of(first) if first else None
+    measure = (block.measure if block else "round_time").replace("_", " ")
+    table = Table(
+        title=Text(f"{group}: {measure}", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column("case", overflow="fold", min_width=32)
+    table.add_column("")
+    for heading in (*_SHOWN_QUANTILES, "throughput", "errors", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for comparison in sorted(comparisons, key=lambda c: c.fullname):
+        assert comparison.contender is not None  # noqa: S101  # grouped by contender
+        name = Text(comparison.contender["name"].removeprefix("test_"))
+        table.add_row(name, "now", *_cells(comparison.contender))
+        if comparison.status == "compared" and comparison.baseline is not None:
+            table.add_row(
+                "", baseline_label or "baseline", *_cells(comparison.baseline)
+            )
+            table.add_row("", "change", *_changes(comparison), style="bold")
+        elif baseline_label is not None:
+            table.add_row("", Text(comparison.status, style="italic"))
+    return table
+
+
+def _cells(record: dict[str, Any]) -> list[str]:
+    stats = record["stats"]
+    cells = []
+    for key in _SHOWN_QUANTILES:
+        value = stats.get(key)
+        if value is None:
+            cells.append(f"n<{samples_needed(QUANTILES[key])}")
+        else:
+            cells.append(format_duration(value))
+    throughput = stats.get("throughput")
+    cells.append("-" if throughput is None else format_rate(throughput))
+    cells.append(str(stats.get("errors", "-")))
+    block = case_block_of(record)
+    cells.append(str(block.values_count if block else stats["rounds"]))
+    return cells
+
+
+def _changes(comparison: CaseComparison) -> list[str]:
+    cells = [format_change(comparison.change(key)) for key in COMPARED]
+    old, new = comparison.baseline, comparison.contender
+    if old is not None and new is not None:
+        difference = new["stats"].get("errors", 0) - old["stats"].get("errors", 0)
+        cells[-1] = f"{difference:+d}" if difference else "0"
+    return cells
+
+
+def notes(
+    comparisons: Sequence[CaseComparison], *, baseline_label: str | None
+) -> list[str]:
+    """Return what the numbers alone would hide, a sentence each."""
+    lines = []
+    for comparison in sorted(comparisons, key=lambda c: c.fullname):
+        name, reasons = comparison.fullname, "; ".join(comparison.reasons)
+        if comparison.status == "failed":
+            lines.append(f"FAILED, not recorded: {name} ({reasons})")
+        elif comparison.status == "missing":
+            lines.append(
+                f"MISSING: {name} is in baseline {baseline_label}, not in this run"
+            )
+        elif comparison.status == "not comparable":
+            lines.append(f"NOT COMPARABLE with {baseline_label}: {name} ({reasons})")
+        elif comparison.status == "new" and baseline_label is not None:
+            lines.append(f"NEW: {name} is not in baseline {baseline_label}")
+        if comparison.contender is not None:
+            block = case_block_of(comparison.contender)
+            if block is not None:
+                lines += [f"DOUBT: {name}: {doubt}" for doubt in doubts(block)]
+    if baseline_label is not None and any(c.status == "compared" for c in comparisons):
+        lines.append(
+            "One run a side: changes of a few percent are noise on most machines. "
+            "Run again before you believe one."
+        )
+    return lines
+
+
+def doubts(block: CaseBlock) -> list[str]:
+    """Return why the reader should hesitate to believe this case."""
+    found = []
+    busy = block.generator_cpu_utilization
+    if busy is not None and busy > GENERATOR_BUSY:
+        found.append(
+            f"the load generator used {busy:.2f} of a core, so this may be the limit "
+            "of the client, not of the server; compare with fewer threads"
+        )
+    if block.errors:
+        listed = ", ".join(f"{name} x{count}" for name, count in block.errors.items())
+        found.append(f"operations failed: {listed}")
+    if block.accounting is not None and block.accounting.unfinished:
+        found.append(f"{block.accounting.unfinished} operations never returned")
+    return found
