@@ -1,0 +1,102 @@
+"""An agent's answer: its text, blocks, usage and the time of every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from harness.clock import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.agents.errors import Attempt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens as the endpoint counted them."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """One `output_text` block: an agent cuts its answer into one per cited span.
+
+    Attributes:
+        text: The block's text.
+        annotations: Its citations as the endpoint sent them. Their `url` holds
+            a passage of a document: not for logs, hence not in the repr.
+    """
+
+    text: str
+    annotations: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """When things happened, in nanoseconds of one monotonic clock.
+
+    Attributes:
+        sent_ns: Just before the request was sent (a new connection included).
+        first_event_ns: When the first event of any kind was read.
+        first_content_ns: When the first event that carries text was read.
+        token_ns: When each piece of text was read, one per delta.
+        done_ns: When the end of the answer was read.
+    """
+
+    sent_ns: int
+    first_event_ns: int | None
+    first_content_ns: int | None
+    token_ns: tuple[int, ...] = field(repr=False)
+    done_ns: int
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to first token: request sent until first text; None without text."""
+        if self.first_content_ns is None:
+            return None
+        return (self.first_content_ns - self.sent_ns) / NS_PER_S
+
+    @property
+    def end_to_end_s(self) -> float:
+        """Request sent until the end of the answer was read."""
+        return (self.done_ns - self.sent_ns) / NS_PER_S
+
+    @property
+    def itl_s(self) -> tuple[float, ...]:
+        """Inter-token latencies: the gaps between successive tokens."""
+        return tuple((b - a) / NS_PER_S for a, b in pairwise(self.token_ns))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A whole answer of an agent endpoint.
+
+    Attributes:
+        text: The text of all blocks, joined.
+        blocks: The blocks it came in.
+        timing: When it was sent and received.
+        usage: Tokens counted by the endpoint, if it said.
+        request_id: The platform's id of the request, if it gave one.
+        response_id: The agent's own id of the response, if it gave one.
+        trace_id: The MLflow trace, if one was returned.
+        model: The model the endpoint says answered.
+        grounded: False when the agent says that no source was used; None if unsaid.
+        attempts: The failed requests before this answer.
+    """
+
+    text: str
+    blocks: tuple[Block, ...]
+    timing: Timing
+    usage: Usage | None = None
+    request_id: str | None = None
+    response_id: str | None = None
+    trace_id: str | None = None
+    model: str | None = None
+    grounded: bool | None = None
+    attempts: tuple[Attempt, ...] = ()

@@ -1,0 +1,1 @@
+"""A server that speaks the serving-endpoint protocol, in a process of its own."""
