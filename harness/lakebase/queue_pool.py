@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy.event
@@ -12,7 +12,7 @@ import sqlalchemy.exc
 import sqlalchemy.pool
 
 from harness.clock import SYSTEM_CLOCK
-from harness.postgres.checkout import LedgerPool, arguments_for
+from harness.postgres.checkout import LedgerPool, arguments_for, prewarm_error
 from harness.postgres.connect import connect
 from harness.postgres.pool import PoolStats
 
@@ -48,7 +48,7 @@ class QueuePool(LedgerPool):
     """
 
     def __init__(
-        self, server: Server, config: PoolConfig, *, name: str = "sqlalchemy"
+        self, server: Server, config: PoolConfig, *, name: str = "queue"
     ) -> None:
         super().__init__(name=name, config=config)
         self._count_lock = threading.Lock()
@@ -116,22 +116,21 @@ class QueuePool(LedgerPool):
     def _prewarm(self) -> None:
         """Open `size_min` connections; the first alone, so that a refusal is one."""
         handles = [self._pool.connect()]
-        try:
+        with ThreadPoolExecutor(PREWARM_WORKERS_MAX) as threads:
             missing = self.config.size_min - 1
-            if missing > 0:
-                with ThreadPoolExecutor(min(missing, PREWARM_WORKERS_MAX)) as threads:
-                    opening = [
-                        threads.submit(self._pool.connect) for _ in range(missing)
-                    ]
-                handles += [future.result() for future in opening]
-        except BaseException:
-            self._closed = True
-            raise
-        finally:
-            for handle in handles:
-                handle.close()
-            if self._closed:
-                self._pool.dispose()
+            opening = [threads.submit(self._pool.connect) for _ in range(missing)]
+            timeout_s = self.config.prewarm_timeout_s
+            wait(opening, timeout=timeout_s, return_when="FIRST_EXCEPTION")
+            late = [future for future in opening if future.cancel()]
+        # What was not cancelled has ended by now.
+        done = [future for future in opening if not future.cancelled()]
+        refused = [error for future in done if (error := future.exception())]
+        handles += [future.result() for future in done if not future.exception()]
+        for handle in handles:
+            handle.close()
+        if refused or late:
+            self.close()
+            raise refused[0] if refused else prewarm_error(self, opened=len(handles))
 
     def _count_opened(self, *_event: object) -> None:
         with self._count_lock:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import CheckoutTimeoutError, TargetError
-from harness.postgres.server import ConnectArguments
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
     from typing import Self
 
     from harness.postgres.pool import PoolConfig, PoolStats
-    from harness.postgres.server import Server
+    from harness.postgres.server import ConnectArguments, Server
 
 
 class LedgerPool(ABC):
@@ -156,11 +155,22 @@ def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
     Asked for at every physical connect, because a password may be a token that
     has been replaced since the last one.
     """
-    return ConnectArguments(
-        {
-            **server.connect_arguments(),
-            "application_name": config.application_name,
-            # libpq counts whole seconds and reads 0 as "wait for ever".
-            "connect_timeout": max(2, round(config.connect_timeout_s)),
-        }
+    arguments = server.connect_arguments()
+    arguments["application_name"] = config.application_name
+    # libpq counts whole seconds and reads 0 as "wait for ever".
+    arguments["connect_timeout"] = max(2, round(config.connect_timeout_s))
+    if config.statement_timeout_s:
+        # With the login, because a SET would cost every connect a round trip.
+        limit = f"-c statement_timeout={round(config.statement_timeout_s * 1000)}"
+        arguments["options"] = f"{arguments.get('options') or ''} {limit}".strip()
+    return arguments
+
+
+def prewarm_error(pool: LedgerPool, *, opened: int) -> TargetError:
+    """Say that the pool could not be filled in time."""
+    config = pool.config
+    return TargetError(
+        f"pool {pool.name!r} opened {opened} of {config.size_min} connections within "
+        f"{config.prewarm_timeout_s:g} s; raise BENCHMARK_MAX_POOL_INIT_TIME, or use "
+        "a smaller DB_POOL_SIZE"
     )

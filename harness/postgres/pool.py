@@ -21,6 +21,8 @@ class PoolConfig:
         checkout_timeout_s: Longest wait for a connection, in seconds; 0 means
             do not wait.
         connect_timeout_s: Longest wait for one new connection, in seconds.
+        prewarm_timeout_s: Longest wait for all `size_min` connections, in seconds.
+        statement_timeout_s: Longest statement, in seconds; 0 means no limit.
         lifetime_max_s: Age at which a connection is replaced, in seconds.
         application_name: Shown in `pg_stat_activity`.
     """
@@ -29,6 +31,8 @@ class PoolConfig:
     size_max: int = 4
     checkout_timeout_s: float = 30.0
     connect_timeout_s: float = 10.0
+    prewarm_timeout_s: float = 90.0
+    statement_timeout_s: float = 0.0
     lifetime_max_s: float = 3000.0
     application_name: str = "lakegauge"
 
@@ -42,15 +46,14 @@ class PoolConfig:
                 f"got {self.size_max}"
             )
             raise ConfigError(msg)
-        if self.checkout_timeout_s < 0:
-            msg = f"checkout_timeout_s must be >= 0, got {self.checkout_timeout_s}"
-            raise ConfigError(msg)
-        if self.connect_timeout_s <= 0:
-            msg = f"connect_timeout_s must be > 0, got {self.connect_timeout_s}"
-            raise ConfigError(msg)
-        if self.lifetime_max_s <= 0:
-            msg = f"lifetime_max_s must be > 0, got {self.lifetime_max_s}"
-            raise ConfigError(msg)
+        for name in ("checkout_timeout_s", "statement_timeout_s"):
+            if getattr(self, name) < 0:
+                msg = f"{name} must be >= 0, got {getattr(self, name)}"
+                raise ConfigError(msg)
+        for name in ("connect_timeout_s", "prewarm_timeout_s", "lifetime_max_s"):
+            if getattr(self, name) <= 0:
+                msg = f"{name} must be > 0, got {getattr(self, name)}"
+                raise ConfigError(msg)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ import psycopg_pool
 
 from harness.clock import SYSTEM_CLOCK
 from harness.errors import HarnessError
-from harness.postgres.checkout import LedgerPool, arguments_for
+from harness.postgres.checkout import LedgerPool, arguments_for, prewarm_error
 from harness.postgres.connect import connect
 from harness.postgres.pool import PoolStats
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.postgres.server import Server
 
 PREWARM_WORKERS_MAX = 8
+PREWARM_POLL_S = 0.005
 # With timeout 0 an idle connection may be snatched by another thread between
 # look and take; the library gives nothing at all for a timeout of exactly 0.
 SNATCH_TIMEOUT_S = 0.05
@@ -64,13 +65,12 @@ class PsycopgPool(LedgerPool):
                 open=False,
             )
         )
-        opened_ns = SYSTEM_CLOCK.monotonic_ns()
+        self._pool.open()
         try:
-            self._pool.open(wait=True, timeout=self._prewarm_timeout_s())
-        except psycopg_pool.PoolTimeout as error:
-            if self._refused:
-                raise self._refused[1] from None
-            raise self._timeout_error(since_ns=opened_ns) from error
+            self._prewarm()
+        except BaseException:
+            self.close()
+            raise
 
     def stats(self) -> PoolStats:
         """Return the live state."""
@@ -107,6 +107,20 @@ class PsycopgPool(LedgerPool):
     def _give_back(self, handle: Any) -> None:
         self._pool.putconn(handle)
 
+    def _prewarm(self) -> None:
+        """Wait for `size_min` connections, which the pool's workers are opening.
+
+        The library's own wait would go on to its end after a refusal.
+        """
+        waited_s = 0.0
+        while (opened := self.stats().idle) < self.config.size_min:
+            if self._refused:
+                raise self._refused[1]
+            if waited_s >= self.config.prewarm_timeout_s:
+                raise prewarm_error(self, opened=opened)
+            SYSTEM_CLOCK.sleep(PREWARM_POLL_S)
+            waited_s += PREWARM_POLL_S
+
     def _no_wait_timeout_s(self) -> float:
         """How long a checkout that must not wait for others may take."""
         stats = self._pool.get_stats()
@@ -116,10 +130,6 @@ class PsycopgPool(LedgerPool):
             # Opening a connection is not waiting for one to come back.
             return self.config.connect_timeout_s
         return 0.0
-
-    def _prewarm_timeout_s(self) -> float:
-        rounds = -(-self.config.size_min // PREWARM_WORKERS_MAX)
-        return self.config.connect_timeout_s * max(1, rounds)
 
 
 class _Connector:

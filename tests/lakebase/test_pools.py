@@ -35,7 +35,7 @@ class ServerAs:
         pass
 
 
-@pytest.fixture(params=[PsycopgPool, QueuePool], ids=["psycopg", "sqlalchemy"])
+@pytest.fixture(params=[PsycopgPool, QueuePool], ids=["psycopg", "queue"])
 def pool_class(request):
     return request.param
 
@@ -47,10 +47,10 @@ def application_name():
 
 
 @pytest.fixture
-def make(pool_class, postgres_server, application_name):
+def make(pool_class, postgres, application_name):
     pools = []
 
-    def make(server=postgres_server, **config):
+    def make(server=postgres, **config):
         config = {"checkout_timeout_s": 10.0, **config}
         pool = pool_class(
             server, PoolConfig(application_name=application_name, **config)
@@ -64,9 +64,9 @@ def make(pool_class, postgres_server, application_name):
 
 
 @pytest.fixture
-def backends(postgres_server, application_name):
+def backends(postgres, application_name):
     """Return a function: how many connections the server itself counts."""
-    with connect(postgres_server.connect_arguments()) as connection:
+    with connect(postgres.connect_arguments()) as connection:
 
         def count():
             return connection.execute(
@@ -201,7 +201,7 @@ def test_waiter_gets_the_connection_that_comes_back(make):
 
 
 @pytest.mark.parametrize("death", ["closed by the caller", "killed by the server"])
-def test_dead_connection_gives_its_slot_back(make, death, postgres_server):
+def test_dead_connection_gives_its_slot_back(make, death, postgres):
     """Dead connections that keep their slot exhaust a pool for good."""
     pool = make(size_min=2, size_max=2)
 
@@ -210,7 +210,7 @@ def test_dead_connection_gives_its_slot_back(make, death, postgres_server):
             if death == "closed by the caller":
                 connection.close()
             else:
-                with connect(postgres_server.connect_arguments()) as other:
+                with connect(postgres.connect_arguments()) as other:
                     other.execute(
                         "SELECT pg_terminate_backend(%s)", [pid_of(connection)]
                     )
@@ -269,10 +269,10 @@ def test_error_in_the_block_returns_the_connection(make):
 )
 @pytest.mark.parametrize("size_min", [0, 3])
 def test_refused_login_is_an_error_at_once_with_the_reason(
-    make, postgres_server, arguments, reason, size_min
+    make, postgres, arguments, reason, size_min
 ):
     """psycopg_pool by itself would retry for 30 s and say only PoolTimeout."""
-    refused = ServerAs(postgres_server, **arguments)
+    refused = ServerAs(postgres, **arguments)
 
     with (
         pytest.raises(TargetError) as caught,
@@ -284,9 +284,9 @@ def test_refused_login_is_an_error_at_once_with_the_reason(
     assert "canary-wrong" not in str(caught.value)
 
 
-def test_login_refused_later_is_the_reason_given(make, postgres_server):
+def test_login_refused_later_is_the_reason_given(make, postgres):
     """The pool is warm, the password changes, and one more connection is needed."""
-    server = ServerAs(postgres_server)
+    server = ServerAs(postgres)
     pool = make(server, size_min=1, size_max=2, checkout_timeout_s=0.5)
     server.arguments = {"password": "canary-wrong"}
 
@@ -296,7 +296,28 @@ def test_login_refused_later_is_the_reason_given(make, postgres_server):
     assert "password authentication failed" in str(caught.value)
 
 
-def test_every_connection_asks_for_fresh_arguments(make, postgres_server):
+def test_pool_that_cannot_be_filled_says_why(make, postgres):
+    """One role, two connections allowed, three wanted."""
+    with connect(postgres.connect_arguments()) as admin:
+        admin.execute("DROP ROLE IF EXISTS two_only")
+        admin.execute("CREATE ROLE two_only LOGIN CONNECTION LIMIT 2 PASSWORD 'pw'")
+    limited = ServerAs(postgres, user="two_only", password="pw")
+
+    with pytest.raises(TargetError, match="too many connections for role"):
+        make(limited, size_min=3, size_max=3)
+
+
+def test_statement_timeout_holds_on_every_connection(make):
+    pool = make(size_min=1, size_max=1, statement_timeout_s=0.05)
+
+    with (
+        pytest.raises(psycopg.errors.QueryCanceled),
+        pool.checkout() as connection,
+    ):
+        connection.execute("SELECT pg_sleep(5)")
+
+
+def test_every_connection_asks_for_fresh_arguments(make, postgres):
     asked = []
 
     class Counting(ServerAs):
@@ -304,7 +325,7 @@ def test_every_connection_asks_for_fresh_arguments(make, postgres_server):
             asked.append(1)
             return super().connect_arguments()
 
-    pool = make(Counting(postgres_server), size_min=1, size_max=2)
+    pool = make(Counting(postgres), size_min=1, size_max=2)
     before = len(asked)
     with pool.checkout(), pool.checkout():
         pass
@@ -363,9 +384,9 @@ def test_ledger_names_the_line_that_holds_a_connection(make):
     assert pool.borrowed_at() == []
 
 
-def test_no_password_in_any_repr(make, postgres_server):
+def test_no_password_in_any_repr(make, postgres):
     pool = make(size_min=1, size_max=1)
-    password = postgres_server.connect_arguments()["password"]
+    password = postgres.connect_arguments()["password"]
 
     assert password not in repr(pool) + repr(vars(pool)) + repr(pool.stats())
 

@@ -1,0 +1,17 @@
+"""How fast does a pool serve 80 % lookups and 20 % committed updates?"""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.benchmark(group="postgres-read-write-mix")
+def test_read_write_mix(threads, prewarmed_pool, seeded_table, measure_workload):
+    """Closed loop; every update is one transaction, counted in the row it changes."""
+    from harness.postgres.workloads import ReadWriteMix
+
+    workload = ReadWriteMix(prewarmed_pool, seeded_table)
+
+    measure_workload(workload, threads=threads)
+
+    assert workload.tally.writes > 0

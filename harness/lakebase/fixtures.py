@@ -1,0 +1,240 @@
+"""pytest's side of the pools: `make_pool`, `pool`, the seeded table, thread counts."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import ConfigError, WorkNotDoneError
+from harness.postgres.pool import PoolConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.load import LoadResult
+    from harness.postgres.checkout import LedgerPool
+    from harness.postgres.pool import Pool
+    from harness.postgres.seeding import SeededTable
+    from harness.postgres.server import Server
+    from harness.postgres.workloads import TableWorkload
+    from harness.settings import Settings
+
+KINDS = ("psycopg", "queue")
+SMOKE_ROWS = 10_000
+SMOKE_DURATION_S = 1.0
+SMOKE_SUFFIX = "_smoke"
+NAME_LENGTH_MAX = 63
+
+POOLS = pytest.StashKey[list["LedgerPool"]]()
+
+
+def open_pool(kind: str, server: Server, config: PoolConfig) -> LedgerPool:
+    """Open the pool of one library; only this library is imported.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    if kind == "psycopg":
+        from harness.postgres.psycopg_pool import PsycopgPool
+
+        return PsycopgPool(server, config)
+    if kind == "queue":
+        from harness.lakebase.queue_pool import QueuePool
+
+        return QueuePool(server, config)
+    msg = f"pool kind must be one of {', '.join(KINDS)}, got {kind!r}"
+    raise ConfigError(msg)
+
+
+def pool_config(settings: Settings, **overrides: Any) -> PoolConfig:
+    """Return the sizes and timeouts that the settings ask for."""
+    pool = settings.pool
+    size_max = max(1, pool.pool_size + pool.max_overflow)
+    # Whoever gives one bound gets the other to fit.
+    size_min = min(pool.pool_size, overrides.get("size_max", size_max))
+    size_max = max(size_max, overrides.get("size_min", 0))
+    return PoolConfig(
+        **{
+            "size_min": size_min,
+            "size_max": size_max,
+            "checkout_timeout_s": pool.pool_timeout,
+            "statement_timeout_s": pool.command_timeout,
+            "lifetime_max_s": pool.pool_recycle_interval,
+            "prewarm_timeout_s": settings.benchmark.max_pool_init_time,
+            "application_name": settings.security.application_name,
+            **overrides,
+        }
+    )
+
+
+@pytest.fixture
+def make_pool(
+    postgres: Server, settings: Settings, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Pool]]:
+    """Return a factory of pools; every connection must be back at teardown.
+
+    `make_pool(kind="queue", size_min=4, size_max=4)`; what is not given comes from
+    the settings. A benchmark that leaks a connection has measured a smaller pool
+    than it says, so a leak fails the test instead of being tidied up silently.
+    """
+    pools: list[LedgerPool] = []
+    request.node.stash[POOLS] = pools
+
+    def make(*, kind: str | None = None, **config: Any) -> Pool:
+        pool = open_pool(
+            kind or settings.pool.engine, postgres, pool_config(settings, **config)
+        )
+        pools.append(pool)
+        return pool
+
+    yield make
+
+    leaks = [
+        f"pool {pool.name!r}: checked out at {place}"
+        for pool in pools
+        for place in pool.borrowed_at()
+    ]
+    for pool in pools:
+        pool.close()
+    if leaks:
+        pytest.fail(
+            f"{len(leaks)} connections never came back:\n  " + "\n  ".join(leaks),
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+def pool(make_pool: Callable[..., Pool]) -> Pool:
+    """A pool of the kind and size that the settings ask for."""
+    return make_pool()
+
+
+@pytest.fixture
+def prewarmed_pool(make_pool: Callable[..., Pool], settings: Settings) -> Pool:
+    """A pool of the configured kind with every connection it may have open.
+
+    Connecting is measured on its own; here it would only blur the first second.
+    """
+    size = pool_config(settings).size_max
+    return make_pool(size_min=size, size_max=size)
+
+
+@pytest.fixture
+def measure_workload(
+    settings: Settings,
+    sized: Callable[..., float],
+    record_load: Callable[[LoadResult], None],
+) -> Callable[..., LoadResult]:
+    """Return a function that measures a workload and proves that it was done.
+
+    `measure_workload(workload, threads=20)` runs a closed loop for the configured
+    duration, warm-up apart, files the result as this test's benchmark and asks the
+    server for its own count. A wrong or missing row fails the test; operations that
+    fail otherwise are a result and stand in the report.
+    """
+    from harness.load import run_closed_loop
+    from harness.postgres.workloads import Witness
+
+    def measure(
+        workload: TableWorkload, *, threads: int, duration_s: float | None = None
+    ) -> LoadResult:
+        full_s = duration_s or settings.benchmark.test_duration_seconds
+        witness = Witness(workload)
+        result = run_closed_loop(
+            workload,
+            workers=threads,
+            duration_s=sized(full=full_s, smoke=min(full_s, SMOKE_DURATION_S)),
+            warmup_s=sized(full=1.0, smoke=0.1),
+            setup=workload.setup,
+        )
+        record_load(result)
+        witness.confirm(result)
+        wrong_row = result.examples.get(WorkNotDoneError.__name__)
+        if wrong_row is not None:
+            raise wrong_row
+        return result
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def seeded_table(
+    postgres: Server, settings: Settings, pytestconfig: pytest.Config
+) -> SeededTable:
+    """The table that workloads read and write, seeded once per server."""
+    from harness.postgres.connect import connect
+    from harness.postgres.seeding import seed_table
+
+    name, rows = settings.benchmark.table_name, settings.benchmark.table_rows
+    if pytestconfig.getoption("--smoke"):
+        # A table of its own: on a lasting server the full one is not thrown away.
+        name = name[: NAME_LENGTH_MAX - len(SMOKE_SUFFIX)] + SMOKE_SUFFIX
+        rows = min(rows, SMOKE_ROWS)
+    with (
+        connect(postgres.connect_arguments()) as connection,
+        _progress(pytestconfig, rows) as show,
+    ):
+        return seed_table(
+            connection,
+            name=name,
+            rows=rows,
+            batch_size=settings.benchmark.batch_size,
+            on_progress=show,
+        )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a case that asks for `threads` once per configured thread count.
+
+    A case that parametrises `threads` itself keeps its own values.
+    """
+    own = {
+        name
+        for mark in metafunc.definition.iter_markers("parametrize")
+        for name in str(mark.args[0]).replace(" ", "").split(",")
+    }
+    if "threads" in metafunc.fixturenames and "threads" not in own:
+        from harness.settings.fixtures import settings_of
+
+        try:
+            counts = settings_of(metafunc.config).benchmark.thread_counts
+        except ConfigError as error:
+            raise pytest.Collector.CollectError(str(error)) from None
+        metafunc.parametrize("threads", counts, ids="threads={:03d}".format)
+
+
+def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
+    """Say which pools an item was measured with."""
+    pools = item.stash.get(POOLS, None)
+    if not pools:
+        return None
+    facts: dict[str, Any] = {
+        "pool_kind": "+".join(sorted({pool.name for pool in pools})),
+        "pool_size_min": pools[0].config.size_min,
+        "pool_size_max": pools[0].config.size_max,
+    }
+    table = getattr(item, "funcargs", {}).get("seeded_table")
+    if table is not None:
+        facts["table_rows"] = table.rows
+    return facts
+
+
+@contextmanager
+def _progress(config: pytest.Config, rows: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar while seeding, where somebody is looking."""
+    if not sys.stderr.isatty() or config.option.verbose < 0:
+        yield lambda _rows: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with (
+        capture.global_and_fixture_disabled() if capture else nullcontext(),
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        task = progress.add_task("seeding the table", total=rows)
+        yield lambda done: progress.update(task, completed=done)
