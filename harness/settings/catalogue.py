@@ -22,8 +22,11 @@ SECTIONS = {"pool": "production_pool"}
 ENV_FILE = "LAKEGAUGE_ENV_FILE"
 CONFIG_FILE = "LAKEGAUGE_CONFIG"
 CONTROL = {
-    ENV_FILE: "File to read instead of ./.env.",
-    CONFIG_FILE: "File to read instead of ./lakegauge.json.",
+    ENV_FILE: "File to read instead of ./.env; set it in the environment.",
+    CONFIG_FILE: (
+        "File to read instead of ./lakegauge.json; "
+        "set it in the environment or in .env."
+    ),
 }
 
 

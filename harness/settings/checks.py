@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from harness.settings.catalogue import by_path
 from harness.settings.layers import Problem
 from harness.settings.redaction import show
+from harness.settings.target import TargetName
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.settings.model import Settings
+
+# What `missing_for` knows the needs of.
+SUBJECTS = (*get_args(TargetName), "agent")
 
 # libpq modes that may end up without encryption.
 _UNENCRYPTED_MODES = frozenset({"disable", "allow", "prefer"})
+
+# Set where Databricks' own tools find the workspace and the identity themselves.
+_AMBIENT = frozenset(
+    {"DATABRICKS_AUTH_TYPE", "DATABRICKS_CONFIG_FILE", "DATABRICKS_RUNTIME_VERSION"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +89,39 @@ def missing_for(settings: Settings, subject: str) -> list[Missing]:
     if subject == "lakebase":
         return _missing_for_lakebase(settings)
     return []
+
+
+def workspace_missing(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> list[Missing]:
+    """Return what the Lakebase target lacks to mint tokens in a workspace.
+
+    Kept apart from `missing_for`: Databricks' own tools find an identity in more
+    places than we know, so this is advice and never keeps a run from starting.
+    """
+    lakebase, databricks = settings.lakebase, settings.databricks
+    variables = os.environ if environ is None else environ
+    config_file = (home or Path.home()) / ".databrickscfg"
+    if (
+        lakebase.password is not None
+        or databricks.config_profile is not None
+        or _AMBIENT.intersection(variables)
+        or config_file.exists()
+    ):
+        return []
+    missing = _needed(settings, "databricks.workspace_url")
+    credentials = ("personal_access_token", "oauth_token", "client_secret")
+    if all(getattr(databricks, name) is None for name in credentials):
+        need = tuple(f"databricks.{name}" for name in credentials)
+        text = (
+            "set DATABRICKS_TOKEN, DATABRICKS_OAUTH_TOKEN, or DATABRICKS_CLIENT_ID "
+            "with DATABRICKS_CLIENT_SECRET; or DATABRICKS_CONFIG_PROFILE"
+        )
+        missing.append(Missing(need=need, text=text))
+    return missing
 
 
 def _missing_for_lakebase(settings: Settings) -> list[Missing]:

@@ -30,7 +30,7 @@ from harness.settings.layers import (
     from_variables,
 )
 from harness.settings.model import Settings
-from harness.settings.redaction import redact, remember, show
+from harness.settings.redaction import redact, remember, reveal, show
 from harness.settings.source import Source
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _read_layers(
 def _secrets_in(layers: Sequence[LayerValues]) -> list[str]:
     known = by_path()
     return [
-        str(entry.value)
+        reveal(entry.value)
         for layer in layers
         for path, entry in layer.items()
         if known[path].secret
@@ -163,6 +163,8 @@ def _problem(path: str, detail: ErrorDetails, layers: list[LayerValues]) -> Prob
     entry = next(layer[path] for layer in layers if path in layer)
     message = detail["msg"] if detail["type"] in _OWN_ERRORS else f"must be {info.kind}"
     shown = show(_as_given(entry.value), secret=info.secret)
+    if entry.source.name in info.setting.fallbacks:
+        message += f", or set {info.setting.env}, which is read first"
     text = f"{entry.source} = {shown}: {message} (setting {path})"
     return Problem(text, frozenset({path}))
 

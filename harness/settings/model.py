@@ -133,8 +133,12 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """Return every secret value, for tests of what must not be written."""
-        values = (self.value_of(path) for path in _paths())
-        return [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        values = (self.value_of(path) for path in self.secret_paths())
+        return [secret.get_secret_value() for secret in values]
+
+    def secret_paths(self) -> list[str]:
+        """Return the settings that hold a secret now."""
+        return [p for p in _paths() if isinstance(self.value_of(p), SecretStr)]
 
     def check(self, target: str | None = None) -> None:
         """Check that a target has what it needs.
@@ -154,8 +158,8 @@ class Settings(BaseSettings):
 
 
 @cache
-def _paths() -> frozenset[str]:
-    return frozenset(
+def _paths() -> tuple[str, ...]:
+    return tuple(
         f"{group}.{name}"
         for group, model in groups().items()
         for name in model.model_fields

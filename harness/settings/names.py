@@ -16,9 +16,12 @@ OWN_PREFIXES = ("LAKEGAUGE_", "LAKEBASE_", "AGENTBRICKS_", "BENCHMARK_")
 # Other software uses these too: only a name very close to one of ours is an error.
 SHARED_PREFIXES = ("DB_", "DATABRICKS_")
 _NEAR_MISS_RATIO = 0.85
+_OWN_RATIO = 0.5
 
 # Names of the Databricks tools that look like ours and are not.
-_FOREIGN = frozenset({"DATABRICKS_WORKSPACE", "DATABRICKS_OIDC_TOKEN"})
+_FOREIGN = frozenset(
+    {"DATABRICKS_CONFIG_FILE", "DATABRICKS_OIDC_TOKEN", "DATABRICKS_WORKSPACE"}
+)
 
 
 def did_you_mean(
@@ -45,15 +48,20 @@ def unknown_variable(name: str) -> str | None:
     """
     upper = name.upper()
     known = [*by_variable(), *CONTROL]
-    if upper.startswith(OWN_PREFIXES):
-        return did_you_mean(name, known) or "; see `lakegauge config help`"
-    for prefix in SHARED_PREFIXES:
-        if upper.startswith(prefix) and upper not in _FOREIGN:
-            # The shared prefix says nothing, so only the rest is compared.
-            rests = [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
-            close = difflib.get_close_matches(
-                upper.removeprefix(prefix), rests, n=1, cutoff=_NEAR_MISS_RATIO
-            )
-            if close:
-                return f"; did you mean {prefix}{close[0]}?"
+    for prefix in (*OWN_PREFIXES, *SHARED_PREFIXES):
+        if not upper.startswith(prefix):
+            continue
+        own = prefix in OWN_PREFIXES
+        # The prefix is no sign of likeness, so only the rest is compared.
+        rests = [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
+        close = difflib.get_close_matches(
+            upper.removeprefix(prefix),
+            rests,
+            n=1,
+            cutoff=_OWN_RATIO if own else _NEAR_MISS_RATIO,
+        )
+        if close and upper not in _FOREIGN:
+            return f"; did you mean {prefix}{close[0]}?"
+        if own:
+            return "; see `lakegauge config help`"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -23,6 +24,11 @@ _SECRET_NAME = re.compile(
     r"TOKENS?(_|$)|PASSW(OR)?D|PASSPHRASE|SECRET|DSN|(API)?KEYS?(_|$)|CREDENTIAL",
     re.IGNORECASE,
 )
+# In a URL, as a keyword (quoted or not), or as the token of a Spark address.
+_PASSWORD_IN_DSN = re.compile(
+    r"""://[^:/@]*:([^@]+)@ | (?:password|token)\s*=\s*(?:'([^']*)'|([^\s;&']+))""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _PROXY_NAME = re.compile(r"(^|_)proxy$", re.IGNORECASE)
 
 # Without these a child does not start at all. A secret that is found in one of
@@ -37,7 +43,25 @@ _loaded: set[str] = set()
 
 def remember(secrets: Iterable[str]) -> None:
     """Note secrets that this process has read, for `redact` and children."""
-    _loaded.update(s for s in secrets if len(s) >= _SECRET_LENGTH_MIN)
+    _loaded.update(_with_parts(secrets))
+
+
+def _with_parts(secrets: Iterable[str]) -> set[str]:
+    """Return secrets and the passwords inside those that are connection strings."""
+    parts: set[str] = set()
+    for secret in secrets:
+        found = [secret]
+        for match in _PASSWORD_IN_DSN.finditer(secret):
+            password = next(filter(None, match.groups()), "")
+            # Drivers put the decoded password into their messages.
+            found += [password, unquote(password)]
+        parts.update(part for part in found if len(part) >= _SECRET_LENGTH_MIN)
+    return parts
+
+
+def reveal(value: Any) -> str:
+    """Return the text of a value that may be wrapped as a secret."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def redact(text: str) -> str:
@@ -63,7 +87,7 @@ def child_environment(
     secrets: Iterable[str] = (), *, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Return the variables that a child process may have."""
-    values = _loaded | set(secrets)
+    values = _loaded | _with_parts(secrets)
     variables = os.environ if environ is None else environ
     return {
         name: value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
@@ -46,6 +46,10 @@ class TargetSettings(Group):
 
     target: Annotated[
         TargetName,
+        Kind(
+            f"one of {', '.join(get_args(TargetName))}; "
+            "a connection string belongs in LAKEGAUGE_POSTGRES_DSN"
+        ),
         Setting(
             "LAKEGAUGE_TARGET",
             "Which Postgres to measure; auto takes the first that answers.",

@@ -1,0 +1,165 @@
+"""The console command `lakegauge`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from harness.errors import HarnessError
+from harness.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EXIT_MISSING = 1
+EXIT_INVALID = 2
+
+
+class _Commands(TyperGroup):
+    """Shows our errors as their message: they are written for the terminal."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            message = str(error)
+        typer.echo(f"lakegauge: {message}", err=True)
+        raise typer.Exit(EXIT_INVALID)
+
+
+app = typer.Typer(
+    name="lakegauge",
+    cls=_Commands,
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(no_args_is_help=True)
+app.add_typer(
+    config_app, name="config", help="Show the settings and where they come from."
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def main() -> None:
+    """Benchmarks for Lakebase, Spark/Delta streams and agent endpoints."""
+
+
+@config_app.command("help")
+def config_help(
+    word: Annotated[
+        str | None, typer.Argument(help="Only settings with this in a name.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables of the documents.")
+    ] = False,
+) -> None:
+    """List every setting: names, value, default and meaning."""
+    from harness.settings import display
+
+    infos = display.matching(word)
+    if as_json:
+        _print_json(display.help_json(infos))
+    elif markdown:
+        _print(display.help_markdown())
+    elif infos:
+        _print(display.help_lines(infos))
+        _print(display.control_lines())
+    else:
+        typer.echo(f"lakegauge: no setting has {word!r} in a name", err=True)
+        raise typer.Exit(EXIT_INVALID)
+
+
+@config_app.command("current")
+def config_current(*, as_json: AsJson = False) -> None:
+    """Print every value and where it came from; secrets are masked."""
+    from harness.settings import display
+
+    settings = load_settings(check=False)
+    if as_json:
+        _print_json({"settings": display.current_json(settings)})
+    else:
+        _print(display.current_lines(settings))
+
+
+@config_app.command("show")
+def config_show(*, as_json: AsJson = False) -> None:
+    """Print every value, the files that were read, and advice.
+
+    Exit code 2 if the advice holds an error.
+    """
+    from harness.settings import display
+    from harness.settings.advice import check_security_status, validate_configuration
+    from harness.settings.files import project_root
+
+    settings = load_settings(check=False)
+    status = validate_configuration(settings)
+    cwd = Path.cwd()
+    security = check_security_status(settings, root=project_root(cwd) or cwd)
+    files = {layer: str(file) for layer, file in settings.files().items()}
+    advice = {
+        "error": status.errors,
+        "warning": (*status.warnings, *security.issues),
+        "recommendation": (*status.recommendations, *security.recommendations),
+    }
+    if as_json:
+        values = display.current_json(settings)
+        _print_json({"settings": values, "files": files, "advice": advice})
+    else:
+        _print(display.current_lines(settings))
+        read = [f"{layer}: {file}" for layer, file in files.items()]
+        _print(["", "files read:", *(f"  {line}" for line in read or ["none"])])
+        lines = [f"  {level}: {t}" for level, texts in advice.items() for t in texts]
+        _print(["", "advice:", *(lines or ["  none"])])
+    if not status.valid:
+        raise typer.Exit(EXIT_INVALID)
+
+
+@config_app.command("missing")
+def config_missing(
+    target: Annotated[
+        str | None,
+        typer.Option(help="auto, dsn, docker, embedded, lakebase, or agent."),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a target needs and has not got; exit code 1 if there is any."""
+    from harness.settings.checks import SUBJECTS, missing_for, workspace_missing
+
+    if target is not None and target not in SUBJECTS:
+        msg = f"{target!r} is not one of {', '.join(SUBJECTS)}"
+        raise typer.BadParameter(msg, param_hint="--target")
+    settings = load_settings(check=False)
+    subject = target or settings.target.target
+    missing = missing_for(settings, subject)
+    if subject == "lakebase":
+        missing += workspace_missing(settings)
+    if as_json:
+        listed = [{"settings": list(m.need), "text": m.text} for m in missing]
+        _print_json({"target": subject, "missing": listed})
+    elif missing:
+        _print([f"{subject} needs:", *(f"  {m.text}" for m in missing)])
+    else:
+        typer.echo(f"{subject} needs nothing more")
+    if missing:
+        raise typer.Exit(EXIT_MISSING)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _print_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2))
