@@ -194,3 +194,16 @@ def test_settings_survive_a_copy_and_a_pickle(tmp_path):
     for copy in (pickle.loads(pickle.dumps(loaded)), loaded.model_copy()):
         assert copy.pool.pool_size == 5
         assert copy.source_of("pool.pool_size").name == "DB_POOL_SIZE"
+
+
+def test_a_secret_too_short_to_be_searched_for_is_masked_where_it_stands(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ={"LAKEBASE_PASSWORD": "xxx"}, cwd=tmp_path)
+    assert str(caught.value).startswith("environment variable LAKEBASE_PASSWORD = ***:")
+
+
+def test_a_secret_in_a_name_is_masked(tmp_path):
+    """A path or an option may hold by mistake what is a secret elsewhere."""
+    environ = {"DATABRICKS_TOKEN": "canary-9", "LAKEGAUGE_CONFIG": "/canary-9.json"}
+    with pytest.raises(ConfigError, match=r"^/\*\*\*\.json: no such file"):
+        load_settings(environ=environ, cwd=tmp_path)
