@@ -145,4 +145,5 @@ Url = Annotated[
     Kind("an address such as https://host, without user or password"),
 ]
 Folder = Annotated[Path, _TEXT, Kind("a folder")]
+File = Annotated[Path, _TEXT, Kind("a file")]
 Secret = Annotated[SecretStr, _TEXT, Kind("a secret text")]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SETTINGS = pytest.StashKey["Settings"]()
 
 # Options that are settings too; who adds them is their own subject's matter.
-_OPTIONS = ("--target", "--pool", "--preset")
+_OPTIONS = ("--target", "--pool", "--preset", "--spark-remote", "--delta-jars")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

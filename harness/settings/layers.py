@@ -65,26 +65,24 @@ def from_overrides(overrides: Mapping[str, object]) -> LayerReading:
             hint = did_you_mean(name, filter(None, names))
             reading.problems.append(Problem(f"{name}: no such setting{hint}"))
             continue
-        source = Source(layer="command line", name=info.setting.option or name)
-        entry = Entry(value=value, source=source)
-        if info.path == "target.target" and looks_like_dsn(str(value)):
-            _take_dsn(reading, entry)
+        entry = Entry(value=value, source=Source(layer="command line", name=name))
+        is_target = info.path == "target.target"
+        if (is_target or name == info.setting.option) and holds_password(str(value)):
+            instead = info.setting.env
+            if is_target:
+                instead = "LAKEGAUGE_POSTGRES_DSN, with --target=dsn,"
+            text = (
+                f"{name}: a password or token on the command line is seen by every "
+                f"user of the machine; set {instead} instead"
+            )
+            reading.problems.append(Problem(text, frozenset({info.path})))
+        elif is_target and looks_like_dsn(str(value)):
+            # Short for target dsn with that DSN.
+            dsn = Entry(value="dsn", source=entry.source)
+            reading.values |= {"target.target": dsn, "target.postgres_dsn": entry}
         else:
             reading.values[info.path] = entry
     return reading
-
-
-def _take_dsn(reading: LayerReading, entry: Entry) -> None:
-    """`--target=postgresql://...` is short for target dsn with that DSN."""
-    if holds_password(str(entry.value)):
-        text = (
-            f"{entry.source}: a password on the command line is seen by every user "
-            "of the machine; set LAKEGAUGE_POSTGRES_DSN and use --target=dsn"
-        )
-        reading.problems.append(Problem(text, frozenset({"target.target"})))
-        return
-    reading.values["target.target"] = Entry(value="dsn", source=entry.source)
-    reading.values["target.postgres_dsn"] = entry
 
 
 def from_variables(variables: Iterable[tuple[str, str, Source]]) -> LayerReading:

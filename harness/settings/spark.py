@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.settings.field import Folder, Group, Kind, Secret, Setting, Text
+from harness.settings.field import File, Folder, Group, Kind, Secret, Setting, Text
 
 Memory = Annotated[
     str, Field(pattern=r"^[1-9][0-9]*[kmgt]$"), Kind("a size such as 2g or 512m")
@@ -24,6 +24,7 @@ class SparkSettings(Group):
         Setting(
             "LAKEGAUGE_SPARK_REMOTE",
             "Spark Connect address sc://host:port; a secret, as it may hold a token.",
+            option="--spark-remote",
         ),
     ] = None
     driver_memory: Annotated[
@@ -34,9 +35,17 @@ class SparkSettings(Group):
         Setting(
             "LAKEGAUGE_SPARK_DELTA_JARS",
             "Folder of Delta's jars; default: resolved by Spark.",
+            option="--delta-jars",
         ),
     ] = None
     ivy_cache: Annotated[
         Folder | None,
         Setting("LAKEGAUGE_SPARK_IVY_CACHE", "Folder where Spark keeps resolved jars."),
+    ] = None
+    ivy_settings: Annotated[
+        File | None,
+        Setting(
+            "LAKEGAUGE_SPARK_IVY_SETTINGS",
+            "Ivy settings file, for jars from a repository of one's own.",
+        ),
     ] = None

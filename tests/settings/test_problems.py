@@ -245,6 +245,14 @@ def test_a_password_in_target_is_refused_unseen(dsn, where, tmp_path):
     assert "cret" not in message.replace("secret", "")
 
 
+def test_a_token_in_an_option_is_refused_unseen(tmp_path):
+    address = "sc://host:443/;token=canary-secret"
+    message = problem(tmp_path, {"--spark-remote": address})
+    assert "LAKEGAUGE_SPARK_REMOTE" in message
+    assert "canary" not in message
+    load_settings({"spark.remote": address}, environ={}, cwd=tmp_path)
+
+
 def test_no_error_carries_the_value_in_its_chain(tmp_path):
     """pydantic's error and the JSON parser's hold the whole input."""
     (tmp_path / "lakegauge.json").write_text('{"lakebase": {"password": canary')
