@@ -64,26 +64,48 @@ def why_not_comparable(
     return reasons
 
 
-def named_baseline(
-    wanted: str,
+def resolve_baseline(
+    wanted: str | None,
     *,
     folder: Path,
     machine_id: str,
     machine_info: dict[str, Any],
     smoke: bool,
+    required: bool,
 ) -> BaselineChoice:
-    """Load the report that a number, a name or a path stands for.
+    """Find the report to compare with.
+
+    Args:
+        wanted: A number, a name or a path; None for the newest comparable one.
+        folder: The folder of reports.
+        machine_id: Its subfolder for this kind of machine.
+        machine_info: Of this run.
+        smoke: Whether this run uses smoke values.
+        required: Whether to have none is an error.
 
     Raises:
-        ReportError: If there is none, more than one, or it is not comparable. Whoever
-            names a report wants that one: nothing else is put in its place.
+        ReportError: If the named report is absent or not comparable (whoever names
+            one wants that one), or if one is required and there is none.
     """
-    report = load_report(_named_path(wanted, folder=folder, machine_id=machine_id))
-    reasons = why_not_comparable(report, machine_info=machine_info, smoke=smoke)
-    if reasons:
-        msg = f"reports are not comparable: {report.path.name}: {'; '.join(reasons)}"
-        raise ReportError(msg)
-    return BaselineChoice(report)
+    if wanted is not None:
+        report = load_report(_named_path(wanted, folder=folder, machine_id=machine_id))
+        reasons = why_not_comparable(report, machine_info=machine_info, smoke=smoke)
+        if reasons:
+            msg = (
+                f"reports are not comparable: {report.path.name}: {'; '.join(reasons)}"
+            )
+            raise ReportError(msg)
+        return BaselineChoice(report)
+    choice = newest_comparable(
+        saved_reports(folder, machine_id), machine_info=machine_info, smoke=smoke
+    )
+    if required and choice.report is None:
+        msg = (
+            f"a gate needs a baseline and there is no comparable report in {folder}; "
+            "run once with --benchmark-autosave"
+        )
+        raise ReportError("; ".join((msg, *choice.notes)))
+    return choice
 
 
 def _named_path(wanted: str, *, folder: Path, machine_id: str) -> Path:

@@ -22,7 +22,9 @@ from harness.reports.summary import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from harness.reports.compare import CaseComparison
 
 # A parameter longer than this as JSON is replaced by its beginning: one 50,000
 # element list once made a report of 1.8 GB (pytest-benchmark issue 96).
@@ -141,6 +143,42 @@ def case_block_of(record: dict[str, Any]) -> CaseBlock | None:
     """Return our block of a record, or None where there is none to be read."""
     block = (record.get("extra_info") or {}).get(BLOCK)
     return None if block is None else CaseBlock.model_validate(block)
+
+
+def gate_findings(session: Any, comparisons: Sequence[CaseComparison]) -> list[str]:
+    """Evaluate `--benchmark-compare-fail` on what may be compared, a line a finding.
+
+    pytest-benchmark's own findings are dropped: they include cases that are not
+    comparable, and it raises them as an exception in the middle of the summary. A
+    gate that compared nothing has not been passed.
+    """
+    session.performance_regressions.clear()
+    pairs = [
+        (case.fullname, case.contender["stats"], case.baseline["stats"])
+        for case in comparisons
+        if case.status == "compared" and case.contender and case.baseline
+    ]
+    if not pairs:
+        return ["GATE: --benchmark-compare-fail found no case it could compare"]
+    return [
+        f"REGRESSED: {fullname}: {failure}"
+        for fullname, now, before in pairs
+        for check in session.compare_fail
+        if (failure := check.fails(now, before))
+    ]
+
+
+def wants_builtin_table(option: Any) -> bool:
+    """Whether an option was given that only pytest-benchmark's own table answers."""
+    return bool(
+        option.benchmark_verbose
+        or option.benchmark_columns
+        or option.benchmark_histogram
+        or option.benchmark_cprofile
+        or option.benchmark_sort != "min"
+        or option.benchmark_group_by != "group"
+        or option.benchmark_name != "normal"
+    )
 
 
 def _bounded_params(params: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -104,39 +104,39 @@ def _choose_baseline(config: pytest.Config, state: ReportState) -> None:
         pytest.UsageError: A report was named that is absent or not comparable, or a
             gate was asked for and there is nothing to hold the run against.
     """
-    from harness.reports import baseline
-    from harness.reports.store import saved_reports
+    from harness.reports.baseline import resolve_baseline
 
     option = config.option
-    wanted = option.benchmark_compare
-    machine_info, smoke = _machine_info(config), bool(option.smoke)
-    if wanted is True:
-        choice = baseline.newest_comparable(
-            saved_reports(state.folder, state.machine_id),
-            machine_info=machine_info,
-            smoke=smoke,
+    try:
+        state.baseline = resolve_baseline(
+            None if option.benchmark_compare is True else option.benchmark_compare,
+            folder=state.folder,
+            machine_id=state.machine_id,
+            machine_info=_machine_info(config),
+            smoke=bool(option.smoke),
+            required=bool(option.benchmark_compare_fail),
         )
-    else:
-        try:
-            choice = baseline.named_baseline(
-                wanted,
-                folder=state.folder,
-                machine_id=state.machine_id,
-                machine_info=machine_info,
-                smoke=smoke,
-            )
-        except ReportError as error:
-            msg = f"--benchmark-compare={wanted}: {error}"
-            raise pytest.UsageError(msg) from None
-    state.baseline = choice
+    except ReportError as error:
+        msg = f"--benchmark-compare: {error}"
+        raise pytest.UsageError(msg) from None
+    report = state.baseline.report
     # pytest-benchmark takes False for "do not compare".
-    option.benchmark_compare = str(choice.report.path) if choice.report else False
-    if choice.report is None and option.benchmark_compare_fail:
-        msg = (
-            "--benchmark-compare-fail needs a baseline and there is no comparable "
-            f"report in {state.folder}; run once with --benchmark-autosave"
-        )
-        raise pytest.UsageError("; ".join((msg, *choice.notes)))
+    option.benchmark_compare = str(report.path) if report else False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make sure that what will be measured can be kept.
+
+    Raises:
+        ReportError: If the folder of reports cannot be written.
+    """
+    state = config.stash.get(STATE, None)
+    measures = any(is_benchmark(item) for item in items)
+    if state is not None and measures and not config.option.benchmark_disable:
+        from harness.reports.store import prepare_folder
+
+        prepare_folder(state.folder)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -200,7 +200,11 @@ def pytest_runtest_makereport(
     if report.outcome != "passed":
         item.stash[OUTCOME] = f"{report.outcome} in {call.when}"
     if call.when == "teardown":
-        _file_case(item)
+        try:
+            _file_case(item)
+        except ReportError as error:
+            # What can no longer be kept need not be measured.
+            item.session.shouldfail = str(error)
     return report
 
 
@@ -217,11 +221,12 @@ def _file_case(item: pytest.Item) -> None:
     from harness.reports.bridge import finished_record, release_raw_data
 
     journal = _journal(item.config, state)
-    if outcome or fixture is None or fixture.stats is None:
+    if outcome:
         if fixture is not None:
             fixture.has_error = True  # pytest-benchmark leaves such records out
-        if outcome:
-            journal.add_failed(item.nodeid, outcome)
+        journal.add_failed(item.nodeid, outcome)
+        return
+    if fixture is None or fixture.stats is None:
         return
     facts: dict[str, Any] = {}
     for part in item.config.hook.pytest_lakegauge_facts(item=item):
@@ -320,6 +325,8 @@ def pytest_terminal_summary(
     benchmarks = getattr(config, "_benchmarksession", None)
     if state is None or benchmarks is None:
         return (yield)
+    from harness.reports.bridge import gate_findings, wants_builtin_table
+
     comparisons = _comparisons(config, state)
     if comparisons:
         from harness.reports.table import render
@@ -333,13 +340,14 @@ def pytest_terminal_summary(
                 color=bool(terminalreporter.hasmarkup),
             )
         )
-    regressions = _gate(config, benchmarks, comparisons)
+    regressions: list[str] = []
+    if config.option.benchmark_compare_fail:
+        regressions = gate_findings(benchmarks, comparisons)
     for message in (*regressions, *state.messages):
         terminalreporter.write_line(message, red=message in regressions, bold=True)
     if regressions:
         state.session.exitstatus = EXIT_FAILED
-    if not _wants_builtin_table(config):
-        benchmarks.quiet = True
+    benchmarks.quiet = not wants_builtin_table(config.option)
     return (yield)
 
 
@@ -362,40 +370,4 @@ def _comparisons(config: pytest.Config, state: ReportState) -> list[CaseComparis
         state.journal.records if state.journal else {},
         failed=state.journal.failed if state.journal else {},
         expected=expected,
-    )
-
-
-def _gate(
-    config: pytest.Config, benchmarks: Any, comparisons: list[CaseComparison]
-) -> list[str]:
-    """Take over the verdict of `--benchmark-compare-fail`, without its traceback."""
-    if not config.option.benchmark_compare_fail:
-        return []
-    compared = {
-        c.contender["name"]
-        for c in comparisons
-        if c.status == "compared" and c.contender
-    }
-    found = [
-        f"REGRESSED: {name}: {failure}"
-        for name, failure in benchmarks.performance_regressions
-        if name in compared
-    ]
-    benchmarks.performance_regressions.clear()
-    if not compared:
-        found.append("GATE: --benchmark-compare-fail found no case it could compare")
-    return found
-
-
-def _wants_builtin_table(config: pytest.Config) -> bool:
-    """Whether an option was given that only pytest-benchmark's own table answers."""
-    option = config.option
-    return bool(
-        option.benchmark_verbose
-        or option.benchmark_columns
-        or option.benchmark_histogram
-        or option.benchmark_cprofile
-        or option.benchmark_sort != "min"
-        or option.benchmark_group_by != "group"
-        or option.benchmark_name != "normal"
     )

@@ -126,6 +126,25 @@ def next_report_path(folder: Path, machine_id: str, name: str) -> Path:
     return folder / machine_id / f"{number:04d}_{name}.json"
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of reports, and prove that a file can be written in it.
+
+    Raises:
+        ReportError: If not.
+    """
+    probe = folder / UNFINISHED / ".probe"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text("x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        msg = (
+            f"the folder of reports {folder} cannot be written: {error.strerror}. Make "
+            "room or name another with --benchmark-storage=file://FOLDER"
+        )
+        raise ReportError(msg) from None
+
+
 def write_report(path: Path, data: dict[str, Any]) -> None:
     """Write a report so that a reader sees the old file or the whole new one.
 
