@@ -31,14 +31,16 @@ class AnswerBuilder:
 
     def __init__(self, *, sent_ns: int) -> None:
         self.finished = False
+        self._ended = False
         self.request_id: str | None = None
         self._sent_ns = sent_ns
         self._first_event_ns: int | None = None
         self._first_content_ns: int | None = None
         self._last_ns = sent_ns
         self._token_ns: list[int] = []
-        # Per output item, in order of first appearance.
-        self._items: dict[str, _Item] = {}
+        # Output items in order of first appearance, and the same by id or index.
+        self._items: list[_Item] = []
+        self._by_key: dict[str, _Item] = {}
         self._current: _Item | None = None
         self._usage: Usage | None = None
         self._response_id: str | None = None
@@ -49,7 +51,7 @@ class AnswerBuilder:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(item.text for item in self._items.values())
+        return "".join(item.text for item in self._items)
 
     def add_event(self, data: str, at_ns: int) -> None:
         """Take the data of one stream event, read at *at_ns*.
@@ -58,14 +60,16 @@ class AnswerBuilder:
             AgentStreamError: If the event reports a failure.
             AgentBadResponseError: If it is not a JSON object.
         """
+        if self._ended:
+            return
         if self._first_event_ns is None:
             self._first_event_ns = at_ns
         self._last_ns = at_ns
         if data == "[DONE]":
-            self.finished = True
+            self.finished = self._ended = True
             return
         event = self._parse(data)
-        kind = event.get("type")
+        kind = _text(event.get("type"))
         # First the one event that comes by the hundred.
         if kind == "response.output_text.delta":
             delta = event.get("delta")
@@ -104,7 +108,7 @@ class AnswerBuilder:
 
     def build(self, *, attempts: tuple[Attempt, ...] = ()) -> Answer:
         """Return the answer."""
-        blocks = tuple(block for item in self._items.values() for block in item.blocks)
+        blocks = tuple(block for item in self._items for block in item.blocks)
         return Answer(
             text=self.text,
             blocks=blocks,
@@ -134,7 +138,9 @@ class AnswerBuilder:
         msg = f"a stream event is not a JSON object ({len(data)} characters)"
         raise AgentBadResponseError(msg, partial_text=self.text)
 
-    def _take_event(self, event: Mapping[str, Any], kind: object, at_ns: int) -> None:
+    def _take_event(
+        self, event: Mapping[str, Any], kind: str | None, at_ns: int
+    ) -> None:
         if kind == "response.output_text.annotation.added":
             self._item(event).annotate(_index(event), event.get("annotation"))
         elif kind == "response.output_text.done":
@@ -153,34 +159,33 @@ class AnswerBuilder:
         self._token_ns.append(at_ns)
 
     def _item(self, event: Mapping[str, Any]) -> _Item:
-        """The output item an event belongs to; without an id, the current one."""
+        """The unfinished item an event belongs to; without an id, the current one."""
         key = event.get("item_id", event.get("output_index"))
-        if key is None and self._current is not None:
-            return self._current
-        self._current = self._items.setdefault(str(key), _Item())
-        return self._current
+        item = self._current if key is None else self._by_key.get(str(key))
+        if item is None or item.done:
+            item = self._new_item(key)
+        self._current = item
+        return item
+
+    def _new_item(self, key: object) -> _Item:
+        item = _Item()
+        self._items.append(item)
+        if key is not None:
+            self._by_key[str(key)] = item
+        return item
 
     def _take_item(self, item: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
         """Take a finished output item; return whether it brought new text."""
         if item.get("type") != "message":
             return False
-        blocks = _blocks(item)
+        keys = (item.get("id"), event.get("output_index"))
         known = next(
-            (
-                self._items[str(key)]
-                for key in (item.get("id"), event.get("output_index"))
-                if key is not None and str(key) in self._items
-            ),
-            None,
+            (self._by_key[str(k)] for k in keys if str(k) in self._by_key), None
         )
-        if known is None and self._current is not None and not self._current.done:
-            # Deltas whose ids do not match still belong to the item they precede.
-            known = self._current
+        # Deltas whose ids do not match still belong to the item that follows them.
+        known = known or self._current or self._new_item(keys[0])
         self._current = None
-        if known is None:
-            known = _Item()
-            self._items[str(item.get("id", f"item-{len(self._items)}"))] = known
-        return known.finish(blocks)
+        return known.finish(_blocks(item))
 
     def _take_response(self, response: Mapping[str, Any], at_ns: int) -> None:
         self._take_metadata(response)
@@ -218,7 +223,7 @@ class AnswerBuilder:
         if isinstance(used, bool):
             self._grounded = used
 
-    def _raise_if_failed(self, event: Mapping[str, Any], kind: object) -> None:
+    def _raise_if_failed(self, event: Mapping[str, Any], kind: str | None) -> None:
         response = _mapping(event.get("response"))
         failed = (
             kind in {"error", "response.failed", "response.error"}

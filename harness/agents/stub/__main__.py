@@ -29,7 +29,7 @@ CONNECTIONS_WAITING_MAX = 2048
 def main() -> int:
     """Serve until standard input ends; return the exit code."""
     try:
-        config = json.loads(_read_line() or b"{}")
+        config = json.loads(_read_line().strip() or b"{}")
         token = config.get("token")
         made_up = token is None
         token = token or secrets.token_urlsafe(24)

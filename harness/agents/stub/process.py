@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -136,7 +136,7 @@ class AgentStub:
             )
             response = connection.getresponse()
             body = response.read()
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             msg = f"the agent stub (pid {self.pid}) does not answer: {error}"
             raise TargetError(msg) from error
         finally:

@@ -27,6 +27,7 @@ PREFIX = "/serving-endpoints/"
 ADMIN_PREFIX = "/stub/"
 # Pipelined requests are answered in turn; a client that floods is cut off.
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
+BATCH_TOKENS_MAX = 64
 
 
 class StubServer:
@@ -218,8 +219,7 @@ class _Answer:
         self._model = model
         self._keeps_alive = keeps_alive
         self._stream = stream
-        self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
@@ -239,12 +239,10 @@ class _Answer:
 
     def pause(self) -> None:
         """Hold back until `resume`."""
-        self._paused = True
         self.cancel()
 
     def resume(self) -> None:
         """Go on; what became due meanwhile is written at once."""
-        self._paused = False
         self._write_what_is_due()
 
     def _write_what_is_due(self) -> None:
@@ -257,19 +255,22 @@ class _Answer:
         entry, script, journal = self._entry, self._script, self._journal
         request_id = entry.request_id
         # What is due together goes out together: a write per token would cost both
-        # sides a system call each.
-        frames = []
-        while not self._paused and entry.tokens_sent < self._tokens:
+        # sides a system call each. But no answer holds up the others for long.
+        frames: list[bytes] = []
+        while entry.tokens_sent < self._tokens:
             due_ns = entry.first_due_ns + entry.tokens_sent * self._itl_ns
             now_ns = SYSTEM_CLOCK.monotonic_ns()
             if due_ns > now_ns:
                 self._wake_at(due_ns, now_ns)
                 break
+            if len(frames) == BATCH_TOKENS_MAX:
+                self._timer = self._loop.call_soon(self._write_what_is_due)
+                break
             frames.append(script.token(entry.tokens_sent, request_id=request_id))
             journal.wrote(entry, due_ns=due_ns, now_ns=now_ns)
         if frames:
             self._transport.write(b"".join(frames))
-        if entry.tokens_sent == self._tokens and not self._paused:
+        if entry.tokens_sent == self._tokens:
             self._finish(script.tail(request_id=request_id, model=self._model))
 
     def _write_body(self) -> None:

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from harness.agents import errors
+from harness.agents.retry import RetryPolicy, call_with_retries
+from harness.clock import NS_PER_S, ManualClock
+
+
+class Call:
+    """Fails with each of *failures* in turn, then answers."""
+
+    def __init__(self, *failures, retries=3, delay_max_s=30.0, deadline_s=60.0):
+        self.failures = list(failures)
+        self.clock = ManualClock()
+        self.sent = 0
+        self.policy = RetryPolicy(max_retries=retries, delay_max_s=delay_max_s)
+        self.deadline_ns = round(deadline_s * NS_PER_S)
+
+    def attempt(self, _failed):
+        self.sent += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return "answer"
+
+    def run(self):
+        return call_with_retries(
+            self.attempt,
+            policy=self.policy,
+            deadline_ns=self.deadline_ns,
+            clock=self.clock,
+            random=Random(1),
+        )
+
+    @property
+    def waited_s(self):
+        return self.clock.monotonic_ns() / NS_PER_S
+
+
+def limited(retry_after_s=None):
+    return errors.AgentRateLimitedError("m", status=429, retry_after_s=retry_after_s)
+
+
+def test_zero_retries_send_exactly_one_request():
+    call = Call(limited(), retries=0)
+    with pytest.raises(errors.AgentRateLimitedError) as raised:
+        call.run()
+    assert call.sent == 1
+    assert len(raised.value.attempts) == 1
+
+
+def test_max_retries_counts_retries_not_attempts():
+    """The original's 3 meant two retries, and 0 never asked at all."""
+    call = Call(*(limited() for _ in range(9)), retries=3)
+    with pytest.raises(errors.AgentRateLimitedError) as raised:
+        call.run()
+    assert call.sent == 4
+    assert len(raised.value.attempts) == 4
+
+
+def test_retry_after_is_waited_for():
+    call = Call(limited(2.0), limited(3.0))
+    assert call.run() == "answer"
+    assert call.waited_s == 5.0
+
+
+def test_wait_that_does_not_fit_the_deadline_is_not_begun():
+    call = Call(limited(90.0), deadline_s=60.0)
+    with pytest.raises(errors.AgentRateLimitedError) as raised:
+        call.run()
+    assert call.sent == 1
+    assert call.waited_s == 0.0
+    assert raised.value.retry_after_s == 90.0
+
+
+def test_back_off_is_full_jitter_below_its_cap():
+    waits = []
+    for retries in range(1, 9):
+        call = Call(*(limited() for _ in range(retries)), retries=9, delay_max_s=2.0)
+        call.run()
+        waits.append(call.waited_s)
+    steps = [b - a for a, b in zip([0.0, *waits], waits, strict=False)]
+    assert all(
+        0.0 <= step <= min(2.0, 0.5 * 2**index) for index, step in enumerate(steps)
+    )
+    assert len(set(steps)) == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (errors.AgentConnectionError("m"), 3),
+        (errors.AgentNotReadyError("m", status=503), 3),
+        (errors.AgentServerError("m", status=500), 2),
+        (errors.AgentServerError("m", status=502), 2),
+        (errors.AgentServerError("m", status=501), 1),
+        (errors.AgentTimeoutError("m", status=504), 1),
+        (errors.AgentTimeoutError("m"), 1),
+        (errors.AgentAuthError("m", status=401), 1),
+        (errors.AgentPermissionError("m", status=403), 1),
+        (errors.AgentRequestError("m", status=400), 1),
+        (errors.AgentStreamTruncatedError("m"), 1),
+        (errors.AgentStreamError("m"), 1),
+        (errors.AgentBadResponseError("m"), 1),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{getattr(value, 'status', value)}",
+)
+def test_only_what_did_no_work_is_sent_again(error, sent):
+    call = Call(error, error, error, error, retries=2)
+    with pytest.raises(type(error)):
+        call.run()
+    assert call.sent == sent
+
+
+def test_bug_in_an_attempt_is_not_retried():
+    call = Call(ZeroDivisionError(), ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        call.run()
+    assert call.sent == 1
+
+
+def test_attempts_before_an_answer_are_told(ask, wire):
+    answer = ask(
+        wire.whole("429 Too Many Requests", b"{}", headers=b"Retry-After: 0\r\n"),
+        wire.events('{"type":"response.output_text.delta","delta":"a"}', "[DONE]"),
+        max_retries=2,
+    )
+    (attempt,) = answer.attempts
+    assert (attempt.error, attempt.status) == ("AgentRateLimitedError", 429)
+    assert len(ask.server.requests) == 2
