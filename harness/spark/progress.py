@@ -1,0 +1,109 @@
+"""What a stream says about its micro-batches, as plain records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyspark.sql.streaming.query import StreamingQuery
+
+MS_PER_S = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroBatch:
+    """One micro-batch that ran.
+
+    Attributes:
+        batch_id: Its number in the checkpoint.
+        started_at: When its trigger fired.
+        duration_s: `durationMs.triggerExecution`: planning, the write and both
+            commits, in seconds.
+        durations_ms: The parts of it, as Spark names them.
+        rows_count: Rows read. From the offsets where they count rows, because
+            Spark's own count is multiplied by each action of a foreachBatch.
+        rows_are_exact: Whether it is from the offsets.
+        rows_dropped_by_watermark: Rows, or partial aggregates, that came too late.
+        watermark: Event time before which windows are closed, or None.
+    """
+
+    batch_id: int
+    started_at: datetime
+    duration_s: float
+    durations_ms: Mapping[str, int]
+    rows_count: int
+    rows_are_exact: bool
+    rows_dropped_by_watermark: int
+    watermark: datetime | None
+
+
+def micro_batches(query: StreamingQuery) -> list[MicroBatch]:
+    """Return every micro-batch of a query that read or changed something."""
+    return _records(query.recentProgress)
+
+
+def elapsed_s(batches: Sequence[MicroBatch]) -> float:
+    """Seconds from the start of the first batch to the end of the last one."""
+    between = batches[-1].started_at - batches[0].started_at
+    return between.total_seconds() + batches[-1].duration_s
+
+
+def _records(progresses: Iterable[Any]) -> list[MicroBatch]:
+    # Attributes, not keys: over Spark Connect, keys give None.
+    records: dict[int, MicroBatch] = {}
+    for progress in progresses:
+        durations_ms = dict(progress.durationMs)
+        if "addBatch" not in durations_ms:
+            continue  # a trigger that found nothing to do reports as well
+        rows_count, exact = _rows(progress)
+        watermark = dict(progress.eventTime).get("watermark")
+        records[progress.batchId] = MicroBatch(
+            batch_id=progress.batchId,
+            started_at=_time(progress.timestamp),
+            duration_s=durations_ms["triggerExecution"] / MS_PER_S,
+            durations_ms=durations_ms,
+            rows_count=rows_count,
+            rows_are_exact=exact,
+            rows_dropped_by_watermark=sum(
+                operator.numRowsDroppedByWatermark
+                for operator in progress.stateOperators
+            ),
+            watermark=_time(watermark) if watermark else None,
+        )
+    return list(records.values())
+
+
+def _rows(progress: Any) -> tuple[int, bool]:
+    counts = [
+        _offset_rows(source.startOffset, source.endOffset)
+        for source in progress.sources
+    ]
+    known = [count for count in counts if count is not None]
+    if len(known) == len(counts):
+        return sum(known), True
+    return progress.numInputRows, False
+
+
+def _offset_rows(start: str | None, end: str | None) -> int | None:
+    """Rows between two offsets, for sources whose offset is a number of rows."""
+    last, first = _offset(end), 0 if start in (None, "null") else _offset(start)
+    return None if last is None or first is None else last - first
+
+
+def _offset(text: str | None) -> int | None:
+    try:
+        value = json.loads(text or "null")
+    except ValueError:
+        return None
+    if isinstance(value, dict):
+        value = value.get("offset")
+    return value if isinstance(value, int) else None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,278 @@
+"""One Spark session for a run: a JVM of our own, or Spark Connect to another's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.errors import SparkError
+from harness.settings import redact
+from harness.settings.environment import scrubbed_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+    from harness.spark.jars import DeltaJars
+    from harness.spark.java import Java
+
+_JVM_EXIT_TIMEOUT_S = 20.0
+_LOG_TAIL_LINES = 12
+
+# Each would make the session another one than the settings say.
+_FOREIGN_VARIABLES = (
+    "MASTER",
+    "PYSPARK_GATEWAY_PORT",
+    "PYSPARK_GATEWAY_SECRET",
+    "PYSPARK_SUBMIT_ARGS",
+    "SPARK_API_MODE",
+    "SPARK_CONNECT_MODE_ENABLED",
+    "SPARK_HOME",
+    "SPARK_LOCAL_REMOTE",
+    "SPARK_REMOTE",
+)
+
+# A console full of Hadoop's warnings hides ours: they go to a file.
+_LOG4J = """\
+rootLogger.level = warn
+rootLogger.appenderRef.file.ref = file
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunningSpark:
+    """A session and what a report must say about it.
+
+    Attributes:
+        session: The session.
+        spark_version: As the session says, such as "4.2.0".
+        delta_version: Version of the jars; "server" where they are another's.
+        master: Such as "local[*]"; "connect" for Spark Connect.
+        java_major: Such as 17; None where the JVM is another's.
+        start_time_s: From asking for the session to its first answer, in seconds.
+    """
+
+    session: SparkSession
+    spark_version: str
+    delta_version: str
+    master: str
+    java_major: int | None
+    start_time_s: float
+
+    def facts(self) -> dict[str, Any]:
+        """Return what makes figures of two sessions different experiments."""
+        facts = {
+            "spark_version": self.spark_version,
+            "delta_version": self.delta_version,
+            "spark_master": self.master,
+        }
+        return facts | ({"java_major": self.java_major} if self.java_major else {})
+
+
+@contextmanager
+def local_session(
+    *,
+    java: Java,
+    jars: DeltaJars,
+    master: str = "local[*]",
+    driver_memory: str = "2g",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Iterator[RunningSpark]:
+    """Start a JVM with Spark and Delta; stop it and remove its files at the end.
+
+    The JVM ends with this process, however that ends: it watches a pipe.
+
+    Args:
+        java: The Java to run on.
+        jars: Delta's jars.
+        master: A local master, such as `local[2]`.
+        driver_memory: Heap of the JVM, such as `2g`.
+        clock: Measures how long the start took.
+
+    Raises:
+        SparkError: If Spark does not start; with the end of its log.
+    """
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no other way
+        msg = "this process runs a Spark session already; stop it before the harness's"
+        raise SparkError(msg)
+    folder = Path(tempfile.mkdtemp(prefix="lakegauge-spark-"))
+    wanted = _configuration(
+        folder, java=java, jars=jars, master=master, driver_memory=driver_memory
+    )
+    conf = SparkConf(loadDefaults=False).setAll(list(wanted.items()))
+    begun_ns = clock.monotonic_ns()
+    gateway = None
+    try:
+        # Everything below it inherits the environment of the JVM at its start.
+        with scrubbed_environment(
+            extra={"JAVA_HOME": str(java.home), "PYSPARK_PYTHON": sys.executable},
+            drop=_FOREIGN_VARIABLES,
+        ):
+            try:
+                gateway = _launch(conf, folder)
+                context = SparkContext(conf=conf, gateway=gateway)
+            except Exception as error:
+                msg = (
+                    f"Spark did not start on {master} with Java {java.version} "
+                    f"({java.found}) and {driver_memory} of heap: "
+                    f"{_log_tail(folder) or error}"
+                )
+                raise SparkError(redact(msg)) from error
+        session = SparkSession(context)
+        yield RunningSpark(
+            session=session,
+            spark_version=session.version,
+            delta_version=jars.version,
+            master=master,
+            java_major=java.major,
+            start_time_s=(clock.monotonic_ns() - begun_ns) / NS_PER_S,
+        )
+    finally:
+        _stop(gateway)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def remote_session(
+    address: str, *, clock: Clock = SYSTEM_CLOCK
+) -> Iterator[RunningSpark]:
+    """Connect to a Spark Connect server; its Delta is the server's matter.
+
+    Args:
+        address: `sc://host:port/;token=...`; it may hold a secret.
+        clock: Measures how long connecting took.
+
+    Raises:
+        SparkError: If the server does not answer.
+    """
+    from pyspark.cloudpickle import register_pickle_by_value
+    from pyspark.sql import SparkSession
+
+    from harness.spark import merge
+
+    # The server runs our sinks, and has no harness to import them from.
+    register_pickle_by_value(merge)  # type: ignore[no-untyped-call] # untyped in pyspark
+    begun_ns = clock.monotonic_ns()
+    try:
+        session = SparkSession.builder.remote(address).getOrCreate()
+        version = session.version
+        session.conf.set("spark.sql.shuffle.partitions", "2")
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+    except Exception as error:  # noqa: BLE001 - gRPC's and pyspark's are many
+        cause = redact(str(error).replace(address, "***")).splitlines()[0]
+        msg = (
+            "no Spark Connect server answers at the address in spark.remote "
+            f"(LAKEGAUGE_SPARK_REMOTE or --spark-remote): {type(error).__name__}: "
+            f"{cause}"
+        )
+        raise SparkError(msg) from None
+    try:
+        yield RunningSpark(
+            session=session,
+            spark_version=version,
+            delta_version="server",
+            master="connect",
+            java_major=None,
+            start_time_s=(clock.monotonic_ns() - begun_ns) / NS_PER_S,
+        )
+    finally:
+        session.stop()
+
+
+def _configuration(
+    folder: Path, *, java: Java, jars: DeltaJars, master: str, driver_memory: str
+) -> dict[str, str]:
+    log4j = folder / "log4j2.properties"
+    log4j.write_text(_LOG4J.replace("{log}", str(folder / "spark.log")))
+    options = [
+        f"-Dlog4j2.configurationFile={log4j}",
+        f"-Djava.io.tmpdir={folder}",
+        *java.options,
+    ]
+    return {
+        "spark.app.name": "lakegauge",
+        "spark.master": master,
+        "spark.driver.memory": driver_memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": " ".join(options),
+        "spark.jars": ",".join(path.as_uri() for path in jars.paths),
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "2",
+        # Each batch is a figure: none may be forgotten before it was read.
+        "spark.sql.streaming.numRecentProgressUpdates": "100000",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": (
+            "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        ),
+        "spark.databricks.delta.snapshotPartitions": "2",
+    }
+
+
+def _launch(conf: Any, folder: Path) -> Any:
+    """Start the JVM, with what it prints in a file."""
+    from pyspark.java_gateway import launch_gateway
+
+    with (folder / "jvm.log").open("wb") as log:
+        return launch_gateway(  # type: ignore[no-untyped-call] # untyped in pyspark
+            conf, popen_kwargs={"stdout": log, "stderr": subprocess.STDOUT}
+        )
+
+
+def _stop(gateway: Any) -> None:
+    """Stop Spark and end its JVM, so that nothing of it outlives the run."""
+    from pyspark import SparkContext
+
+    with suppress(Exception):
+        if (context := SparkContext._active_spark_context) is not None:  # noqa: SLF001
+            context.stop()
+    # pyspark keeps its JVM for ever; forgetting it lets a later session start one.
+    SparkContext._gateway = None  # noqa: SLF001 - there is no public way
+    SparkContext._jvm = None  # noqa: SLF001 - there is no public way
+    if gateway is None:
+        return
+    with suppress(Exception):
+        gateway.shutdown()
+    process = gateway.proc
+    # The JVM ends when this pipe does.
+    process.stdin.close()
+    try:
+        process.wait(timeout=_JVM_EXIT_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _log_tail(folder: Path) -> str:
+    """Return the last lines that the JVM wrote, stack frames left out."""
+    lines: list[str] = []
+    for name in ("jvm.log", "spark.log"):
+        path = folder / name
+        if path.exists():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            lines += [
+                line
+                for line in text.splitlines()
+                if line.strip() and not line.startswith(("\tat ", "WARNING: "))
+            ]
+    return "\n".join(lines[-_LOG_TAIL_LINES:])

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.spark
+
+
+def test_session_writes_delta_and_reads_it_back(spark, tmp_path):
+    path = (tmp_path / "table").as_uri()
+
+    spark.range(7).write.format("delta").save(path)
+
+    assert spark.read.format("delta").load(path).count() == 7
+
+
+def test_python_workers_run_in_this_environment(spark):
+    """By default Spark takes the `python3` on PATH, which lacks our packages."""
+
+    def executable(_rows):
+        yield sys.executable
+
+    found = spark.sparkContext.parallelize([0], 1).mapPartitions(executable).collect()
+
+    assert found == [sys.executable]
+
+
+def test_jvm_and_workers_hold_no_secret(tmp_path):
+    """A session of its own: the environment is copied when the JVM starts."""
+    script = tmp_path / "start.py"
+    script.write_text("""
+import os
+from pathlib import Path
+from harness.spark.jars import find_jars
+from harness.spark.java import find_java
+from harness.spark.session import local_session
+
+java = find_java()
+with local_session(
+    java=java, jars=find_jars(java=java), master="local[1]", driver_memory="1g"
+) as running:
+    session = running.session
+    pid = session.sparkContext._gateway.proc.pid
+    folder = session.conf.get("spark.sql.warehouse.dir").removeprefix("file:")
+    print("jvm:", Path(f"/proc/{pid}/environ").read_bytes().count(b"canary"))
+    print("argv:", Path(f"/proc/{pid}/cmdline").read_bytes().count(b"canary"))
+    worker = lambda _rows: [sum("canary" in v for v in os.environ.values())]
+    rdd = session.sparkContext.parallelize([0], 1)
+    print("worker:", rdd.mapPartitions(worker).collect()[0])
+    print("here:", sum("canary" in v for v in os.environ.values()))
+print("jvm is gone:", not Path(f"/proc/{pid}").exists())
+print("files are gone:", not Path(folder).parent.exists())
+""")
+    environment = os.environ | {
+        "DATABRICKS_TOKEN": "canary-token",
+        "PGPASSWORD": "canary-password",
+        "SPARK_HOME": "/nonexistent",
+    }
+
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert answer.stdout.splitlines() == [
+        "jvm: 0",
+        "argv: 0",
+        "worker: 0",
+        "here: 2",
+        "jvm is gone: True",
+        "files are gone: True",
+    ], answer.stderr
+    assert answer.stderr == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"start.py"}
