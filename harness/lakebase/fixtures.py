@@ -206,6 +206,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("threads", counts, ids="threads={:03d}".format)
 
 
+def pytest_lakegauge_postgres_server(settings: Settings) -> Server | None:
+    """Open the Lakebase target, if that is the one that was chosen."""
+    if settings.target.target != "lakebase":
+        return None
+    from harness.lakebase.target import start_lakebase
+
+    return start_lakebase(settings)
+
+
 def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
     """Say which pools an item was measured with."""
     pools = item.stash.get(POOLS, None)

@@ -1,0 +1,163 @@
+"""The Lakebase target: a database of a workspace as the Postgres under test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.clock import SYSTEM_CLOCK, Clock
+from harness.errors import ConfigError, TargetError
+from harness.lakebase.credentials import MintedCredentials, StaticCredentials
+from harness.postgres.connect import connect, describe_server
+from harness.postgres.server import ConnectArguments, ServerInfo
+
+if TYPE_CHECKING:
+    from harness.lakebase.credentials import Credentials
+    from harness.lakebase.workspace import Address, Workspace
+    from harness.settings import Settings
+
+POOLER_SUFFIX = "-pooler"
+
+
+class LakebaseServer:
+    """A Lakebase database; every login gets a password that is good now.
+
+    Args:
+        settings: Port, database and TLS mode.
+        host: Host name.
+        user: Postgres role.
+        credentials: Where passwords come from.
+        reason: Why this target was taken.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        host: str,
+        user: str,
+        credentials: Credentials,
+        reason: str,
+    ) -> None:
+        lakebase = settings.lakebase
+        self._credentials = credentials
+        self._arguments = ConnectArguments(
+            host=host,
+            port=lakebase.port,
+            dbname=lakebase.database,
+            user=user,
+            sslmode=lakebase.sslmode,
+        )
+        if is_pooled(host):
+            # The pooler gives the next transaction another backend, which does not
+            # know the statements this connection has prepared.
+            self._arguments["prepare_threshold"] = None
+        with connect(self.connect_arguments()) as connection:
+            self.info: ServerInfo = describe_server(
+                connection, target="lakebase", reason=reason
+            )
+
+    def connect_arguments(self) -> ConnectArguments:
+        """Return arguments for one new connection, with a fresh password.
+
+        Raises:
+            CredentialError: No token could be minted.
+        """
+        token = self._credentials.credential().token
+        return ConnectArguments(
+            {**self._arguments, "password": token.get_secret_value()}
+        )
+
+    def close(self) -> None:
+        """Do nothing: nothing was started."""
+
+
+def start_lakebase(
+    settings: Settings, *, clock: Clock = SYSTEM_CLOCK
+) -> LakebaseServer:
+    """Find the database, log in once and say what it is.
+
+    Raises:
+        ConfigError: A setting is missing, or a token would go to a pooled host.
+        CredentialError: The workspace refuses.
+        TargetError: The database refuses.
+    """
+    settings.check("lakebase")
+    lakebase = settings.lakebase
+    reason = _reason(settings)
+    if lakebase.password is not None:
+        # Checked above: a password comes with host and user.
+        return LakebaseServer(
+            settings,
+            host=lakebase.host or "",
+            user=lakebase.user or "",
+            credentials=StaticCredentials(lakebase.password, clock=clock),
+            reason=reason,
+        )
+    if lakebase.host is not None:
+        _refuse_pooled(lakebase.host)
+    try:
+        from harness.lakebase.workspace import Workspace
+    except ModuleNotFoundError as error:
+        msg = f"no {error.name}: pip install 'lakegauge[databricks]'"
+        raise TargetError(msg) from None
+
+    workspace = Workspace(settings, clock=clock)
+    host = lakebase.host or _host(_address(workspace, settings), settings)
+    _refuse_pooled(host)
+    return LakebaseServer(
+        settings,
+        host=host,
+        user=lakebase.user or workspace.user_name(),
+        credentials=_credentials(workspace, settings, clock=clock),
+        reason=reason,
+    )
+
+
+def is_pooled(host: str) -> bool:
+    """Whether a host name is that of the connection pooler (PgBouncer)."""
+    return host.partition(".")[0].endswith(POOLER_SUFFIX)
+
+
+def _refuse_pooled(host: str) -> None:
+    if is_pooled(host):
+        msg = (
+            f"LAKEBASE_HOST={host!r} is the pooled host, which takes no OAuth token: "
+            "use the direct host, or a Postgres role with LAKEBASE_USER and "
+            "LAKEBASE_PASSWORD"
+        )
+        raise ConfigError(msg)
+
+
+def _address(workspace: Workspace, settings: Settings) -> Address:
+    if settings.lakebase.endpoint is not None:
+        return workspace.endpoint_address(settings.lakebase.endpoint)
+    return workspace.instance_address(settings.lakebase.instance_name or "")
+
+
+def _host(address: Address, settings: Settings) -> str:
+    if address.host is None:
+        name = settings.lakebase.endpoint or settings.lakebase.instance_name
+        msg = f"{name!r} has no host name yet (state {address.state}); try again later"
+        raise TargetError(msg)
+    return address.host
+
+
+def _credentials(
+    workspace: Workspace, settings: Settings, *, clock: Clock
+) -> MintedCredentials:
+    lakebase = settings.lakebase
+    if lakebase.endpoint is not None:
+        endpoint, ttl_s = lakebase.endpoint, lakebase.token_ttl_s
+        return MintedCredentials(
+            lambda: workspace.mint_for_endpoint(endpoint, ttl_s=ttl_s), clock=clock
+        )
+    instance = lakebase.instance_name or ""
+    return MintedCredentials(lambda: workspace.mint_for_instance(instance), clock=clock)
+
+
+def _reason(settings: Settings) -> str:
+    for field in ("endpoint", "instance_name", "host"):
+        if getattr(settings.lakebase, field) is not None:
+            source = settings.source_of(f"lakebase.{field}")
+            return f"{source.name or source.layer} is set"
+    return "named"
