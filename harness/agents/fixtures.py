@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from harness.agents.answer import Answer
     from harness.agents.client import AgentClient
-    from harness.agents.stub.plan import StubPlan
     from harness.agents.stub.process import AgentStub
 
 FIXTURES = frozenset(("agent", "agent_proof", "agent_stub", "make_agent_stub"))
 STUB, ENDPOINT = "stub", "endpoint"
 
-# Plans of the stubs a test made itself, for its facts.
-PLANS: pytest.StashKey[list[StubPlan]] = pytest.StashKey()
+# The stubs a test made itself, and the one all others share, for the facts.
+MADE: pytest.StashKey[list[AgentStub]] = pytest.StashKey()
+SHARED: pytest.StashKey[AgentStub] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,11 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def agent_stub() -> Iterator[AgentStub]:
+def agent_stub(pytestconfig: pytest.Config) -> Iterator[AgentStub]:
     """A stub endpoint in a process of its own: 20 tokens, 20 ms, then every 5 ms."""
     from harness.agents.stub.process import AgentStub
 
     with AgentStub() as stub:
+        pytestconfig.stash[SHARED] = stub
         yield stub
 
 
@@ -56,12 +57,12 @@ def make_agent_stub(
     from harness.agents.stub.plan import StubPlan
     from harness.agents.stub.process import AgentStub
 
-    plans = request.node.stash.setdefault(PLANS, [])
+    made = request.node.stash.setdefault(MADE, [])
     with ExitStack() as stack:
 
         def make(**plan: Any) -> AgentStub:
             stub = stack.enter_context(AgentStub(StubPlan(**plan)))
-            plans.append(stub.plan)
+            made.append(stub)
             return stub
 
         yield make
@@ -184,11 +185,12 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
     """Say whom an item asked."""
     if not _uses_agent(item):
         return None
-    plans = item.stash.get(PLANS, [])
-    if not plans and item.config.getoption("--agent") == ENDPOINT:
+    made = item.stash.get(MADE, [])
+    if not made and item.config.getoption("--agent") == ENDPOINT:
         host, model = _endpoint_of(item.config)
         return {"agent": ENDPOINT, "agent_host": host, "agent_model": model}
-    return {"agent": STUB, **_plan_facts(plans[0] if plans else None)}
+    stub = made[0] if made else item.config.stash.get(SHARED, None)
+    return {"agent": STUB, **(stub.facts() if stub is not None else {})}
 
 
 def pytest_report_collectionfinish(
@@ -200,24 +202,14 @@ def pytest_report_collectionfinish(
     if config.getoption("--agent") == ENDPOINT:
         host, model = _endpoint_of(config)
         return [f"agent: endpoint {model} at {host} (--agent=endpoint)"]
-    facts = _plan_facts(None)
-    line = (
-        f"agent: stub, {facts['agent_tokens']} tokens, the first after "
-        f"{facts['agent_ttft_ms']:g} ms, then every {facts['agent_itl_ms']:g} ms "
-        "(--agent=stub)"
-    )
-    return [line]
-
-
-def _plan_facts(plan: StubPlan | None) -> dict[str, Any]:
     from harness.agents.stub.plan import StubPlan
 
-    plan = plan or StubPlan()
-    return {
-        "agent_ttft_ms": plan.ttft_s * 1000,
-        "agent_itl_ms": plan.itl_s * 1000,
-        "agent_tokens": plan.tokens,
-    }
+    plan = StubPlan()
+    line = (
+        f"agent: stub, {plan.tokens} tokens, the first after {plan.ttft_s * 1000:g} "
+        f"ms, then every {plan.itl_s * 1000:g} ms (--agent=stub)"
+    )
+    return [line]
 
 
 def _endpoint_of(config: pytest.Config) -> tuple[str, str]:

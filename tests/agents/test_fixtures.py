@@ -110,6 +110,7 @@ def test_record_says_whom_was_asked_and_what_was_proved(run_pytest, tmp_path):
         3,
         0,
     )
+    assert asked["agent_scheduling"] in {"realtime", "raised", "ordinary"}
     details = records["test_ttft"]["details"]
     assert details["tokens_count"] == 160
     assert details["stub_lateness_ms_p99"] > 0

@@ -2,7 +2,8 @@
 
 The first line of standard input is a JSON object: `token` (made up when absent),
 `plan` (see `StubPlan`) and `port` (any free one by default). Standard output then
-gets one line: `base_url`, and `token` if it was made up. When standard input ends,
+gets one line: `base_url`, `scheduling` (realtime, raised, ordinary), and `token` if
+it was made up. When standard input ends,
 the stub does: it cannot outlive its parent, however that one died.
 """
 
@@ -15,6 +16,7 @@ import os
 import secrets
 import sys
 import threading
+from contextlib import suppress
 
 from harness.agents.stub.plan import StubPlan
 from harness.agents.stub.server import StubProtocol, StubServer, new_event_loop
@@ -24,6 +26,7 @@ HOST = "127.0.0.1"
 STDIN = 0
 EXIT_USAGE = 2
 CONNECTIONS_WAITING_MAX = 2048
+NICENESS = -10
 
 
 def main() -> int:
@@ -51,7 +54,10 @@ async def _serve(server: StubServer, *, port: int, shown_token: str | None) -> N
         lambda: StubProtocol(server), HOST, port, backlog=CONNECTIONS_WAITING_MAX
     )
     bound_port = listener.sockets[0].getsockname()[1]
-    ready = {"base_url": f"http://{HOST}:{bound_port}/serving-endpoints"}
+    ready = {
+        "base_url": f"http://{HOST}:{bound_port}/serving-endpoints",
+        "scheduling": _go_first(),
+    }
     if shown_token is not None:
         ready["token"] = shown_token
     # What was imported lives as long as the process: no collection need visit it.
@@ -65,6 +71,23 @@ async def _serve(server: StubServer, *, port: int, shown_token: str | None) -> N
     watcher.start()
     await ended.wait()
     listener.close()
+
+
+def _go_first() -> str:
+    """Ask the system to run this process before others; return how it will.
+
+    A real endpoint does not share its cores with its callers. Beside two busy
+    processes on two cores, p99 lateness is 25 ms as a process like any other and
+    0.2 ms with real-time scheduling, which usually takes root. The stub sleeps
+    between tokens, and the system keeps a share for others in any case.
+    """
+    with suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        return "realtime"
+    with suppress(OSError, AttributeError):
+        os.nice(NICENESS)
+        return "raised"
+    return "ordinary"
 
 
 def _wait_for_end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

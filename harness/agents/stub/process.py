@@ -33,6 +33,7 @@ class AgentStub:
         base_url: What a client's `base_url` must be.
         token: The only bearer token it accepts; it went there through a pipe.
         model: A name such as a real endpoint has.
+        scheduling: How the system runs it: realtime, raised or ordinary.
     """
 
     model = "ka-00000000-endpoint"
@@ -53,7 +54,9 @@ class AgentStub:
             start_new_session=True,
         )
         try:
-            self.base_url = self._start()
+            ready = self._start()
+            self.base_url: str = ready["base_url"]
+            self.scheduling: str = ready["scheduling"]
         except BaseException:
             self.close()
             raise
@@ -71,6 +74,15 @@ class AgentStub:
 
     def __exit__(self, *_exc_info: object) -> None:
         self.close()
+
+    def facts(self) -> dict[str, str | float]:
+        """Return what two figures taken with stubs must share to be comparable."""
+        return {
+            "agent_ttft_ms": self.plan.ttft_s * 1000,
+            "agent_itl_ms": self.plan.itl_s * 1000,
+            "agent_tokens": self.plan.tokens,
+            "agent_scheduling": self.scheduling,
+        }
 
     def statement(self) -> Statement:
         """Return the stub's account of what it did since the last reset."""
@@ -95,7 +107,7 @@ class AgentStub:
             process.wait()
         self._errors.close()
 
-    def _start(self) -> str:
+    def _start(self) -> dict[str, str]:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             msg = "the stub has no pipes"
@@ -121,7 +133,8 @@ class AgentStub:
                 f"{told[-1000:] or 'it said nothing'}"
             )
             raise TargetError(msg)
-        return str(json.loads(ready)["base_url"])
+        told_at_start: dict[str, str] = json.loads(ready)
+        return told_at_start
 
     def _administer(self, method: str, action: str) -> dict[str, Any]:
         parts = urlsplit(self.base_url)
