@@ -81,6 +81,8 @@ def render(
             groups[comparison.contender.get("group") or "ungrouped"].append(comparison)
     for group in sorted(groups):
         console.print(_group_table(group, groups[group], baseline_label))
+        for line in _detail_lines(groups[group]):
+            console.print(Text(line, style="dim"))
         console.print()
     # Text, not markup: a test id may hold square brackets.
     for line in notes(comparisons, baseline_label=baseline_label):
@@ -141,6 +143,22 @@ def _cells(record: dict[str, Any]) -> list[str]:
     return cells
 
 
+def _detail_lines(comparisons: Sequence[CaseComparison]) -> list[str]:
+    """Return the further figures of each case, such as rows per second."""
+    lines = []
+    for comparison in sorted(comparisons, key=lambda c: c.fullname):
+        record = comparison.contender
+        block = case_block_of(record) if record is not None else None
+        if record is not None and block is not None and block.details:
+            shown = ", ".join(f"{k}={_plain(v)}" for k, v in block.details.items())
+            lines.append(f"{record['name'].removeprefix('test_')}: {shown}")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
 def _changes(comparison: CaseComparison) -> list[str]:
     cells = [format_change(comparison.change(key)) for key in COMPARED]
     old, new = comparison.baseline, comparison.contender
@@ -167,10 +185,7 @@ def notes(
             lines.append(f"NOT COMPARABLE with {baseline_label}: {name} ({reasons})")
         elif comparison.status == "new" and baseline_label is not None:
             lines.append(f"NEW: {name} is not in baseline {baseline_label}")
-        if comparison.contender is not None:
-            block = case_block_of(comparison.contender)
-            if block is not None:
-                lines += [f"DOUBT: {name}: {doubt}" for doubt in doubts(block)]
+    lines += _doubt_lines(comparisons)
     if baseline_label is not None and any(c.status == "compared" for c in comparisons):
         lines.append(
             "One run a side: changes of a few percent are noise on most machines. "
@@ -180,13 +195,17 @@ def notes(
 
 
 def doubts(block: CaseBlock) -> list[str]:
-    """Return why the reader should hesitate to believe this case."""
+    """Return why the reader should hesitate to believe this case, a sentence each.
+
+    The same doubt has the same words in every case, so that cases can be listed
+    under it.
+    """
     found = []
-    busy = block.generator_cpu_utilization
-    if busy is not None and busy > GENERATOR_BUSY:
+    if (block.generator_cpu_utilization or 0) > GENERATOR_BUSY:
         found.append(
-            f"the load generator used {busy:.2f} of a core, so this may be the limit "
-            "of the client, not of the server; compare with fewer threads"
+            f"the load generator used more than {GENERATOR_BUSY:.0%} of a core, so "
+            "this may be the limit of the client, not of the server; compare with "
+            "fewer threads"
         )
     if block.errors:
         listed = ", ".join(f"{name} x{count}" for name, count in block.errors.items())
@@ -194,3 +213,14 @@ def doubts(block: CaseBlock) -> list[str]:
     if block.accounting is not None and block.accounting.unfinished:
         found.append(f"{block.accounting.unfinished} operations never returned")
     return found
+
+
+def _doubt_lines(comparisons: Sequence[CaseComparison]) -> list[str]:
+    cases: defaultdict[str, list[str]] = defaultdict(list)
+    for comparison in sorted(comparisons, key=lambda c: c.fullname):
+        record = comparison.contender
+        block = case_block_of(record) if record is not None else None
+        if record is not None and block is not None:
+            for doubt in doubts(block):
+                cases[doubt].append(record["name"].removeprefix("test_"))
+    return [f"DOUBT: {doubt}: {', '.join(names)}" for doubt, names in cases.items()]
