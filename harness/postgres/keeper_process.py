@@ -138,14 +138,14 @@ class Keep:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket, as Docker speaks it."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ENGINE_TIMEOUT_S)
+    def __init__(self, path: str, *, timeout_s: float = ENGINE_TIMEOUT_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         """Connect to the socket file."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ENGINE_TIMEOUT_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 

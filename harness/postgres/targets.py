@@ -51,7 +51,7 @@ def resolve(settings: Settings) -> Choice:
         if getattr(settings.lakebase, field) is not None:
             source = settings.source_of(f"lakebase.{field}")
             return Choice(target="lakebase", reason=f"{source.name} is set")
-    from harness.postgres.docker import find_engine
+    from harness.postgres.engine import find_engine
 
     engine = find_engine()
     if engine.url is not None:
@@ -99,16 +99,16 @@ def start(
             raise TargetError(msg)
         return server, None
     if choice.target == "docker":
-        from harness.postgres.docker import ImageUnavailableError, start_docker
+        from harness.postgres.docker import start_docker
 
         try:
             return start_docker(settings, reason=choice.reason, notify=notify), None
-        except ImageUnavailableError as error:
+        except TargetError as error:
             if settings.target.target != "auto":
                 raise
             choice = Choice(
                 target="embedded",
-                reason="Docker answers but has no image",
+                reason="Docker answers but gives no Postgres",
                 warning=f"{error}; measured on an embedded Postgres instead",
             )
     from harness.postgres.embedded import start_embedded
