@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +233,8 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
 @contextmanager
 def _progress(config: pytest.Config, rows: int) -> Iterator[Callable[[int], object]]:
     """Show a bar while seeding, where somebody is looking."""
-    if not sys.stderr.isatty() or config.option.verbose < 0:
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None or not reporter.isatty or config.option.verbose < 0:
         yield lambda _rows: None
         return
     from rich.console import Console
@@ -243,7 +243,7 @@ def _progress(config: pytest.Config, rows: int) -> Iterator[Callable[[int], obje
     capture = config.pluginmanager.getplugin("capturemanager")
     with (
         capture.global_and_fixture_disabled() if capture else nullcontext(),
-        Progress(console=Console(stderr=True), transient=True) as progress,
+        Progress(console=Console(), transient=True) as progress,
     ):
         task = progress.add_task("seeding the table", total=rows)
         yield lambda done: progress.update(task, completed=done)

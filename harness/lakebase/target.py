@@ -107,7 +107,7 @@ def start_lakebase(
     return LakebaseServer(
         settings,
         host=host,
-        user=lakebase.user or workspace.user_name(),
+        user=lakebase.user or settings.databricks.username or workspace.user_name(),
         credentials=_credentials(workspace, settings, clock=clock),
         reason=reason,
     )

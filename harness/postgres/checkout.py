@@ -159,7 +159,10 @@ def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
     arguments["application_name"] = config.application_name
     # libpq counts whole seconds and reads 0 as "wait for ever".
     arguments["connect_timeout"] = max(2, round(config.connect_timeout_s))
-    if config.statement_timeout_s:
+    # A server behind a transaction pooler switches prepared statements off. The
+    # pooler refuses logins with options, and a SET would reach other callers.
+    is_pooled = arguments.get("prepare_threshold", 0) is None
+    if config.statement_timeout_s and not is_pooled:
         # With the login, because a SET would cost every connect a round trip.
         limit = f"-c statement_timeout={round(config.statement_timeout_s * 1000)}"
         arguments["options"] = f"{arguments.get('options') or ''} {limit}".strip()

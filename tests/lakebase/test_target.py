@@ -58,6 +58,14 @@ def test_instance_is_named_in_the_request(lakebase_settings, plane):
     assert mint["request_id"]
 
 
+@pytest.mark.parametrize("setting", ["lakebase__user", "databricks__username"])
+def test_configured_user_is_not_asked_for(lakebase_settings, plane, setting):
+    server = start_lakebase(lakebase_settings(**{setting: plane.role}))
+
+    assert who(server) == plane.role
+    assert not [path for _, path, _ in plane.requests if path.endswith("Me")]
+
+
 def test_many_logins_take_one_token(lakebase_settings, plane):
     server = start_lakebase(lakebase_settings())
 
