@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.spark.session import RunningSpark
 
 _TOOLS: pytest.StashKey[tuple[Java, DeltaJars] | None] = pytest.StashKey()
+_QUICK: pytest.StashKey[bool] = pytest.StashKey()
 _RUNNING: pytest.StashKey[RunningSpark] = pytest.StashKey()
 
 
@@ -41,8 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Find Java and Delta's jars, fetching what is missing, before any work."""
-    if any(_uses_spark(item) for item in items):
+    users = [item for item in items if _uses_spark(item)]
+    if users:
         _tools(config)
+    # Nothing here is measured to be compared: then a short run is all that counts.
+    config.stash[_QUICK] = config.getoption("--smoke") or not any(
+        "benchmark" in getattr(item, "fixturenames", ()) for item in users
+    )
 
 
 def pytest_report_collectionfinish(
@@ -95,6 +101,7 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
             jars=jars,
             master=settings.master,
             driver_memory=settings.driver_memory,
+            quick=pytestconfig.stash.get(_QUICK, False),
         )
     with opened as running:
         pytestconfig.stash[_RUNNING] = running
