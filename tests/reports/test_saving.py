@@ -68,6 +68,12 @@ def test_a_failed_case_is_never_saved_and_its_absence_is_stated(project):
     assert "FAILED, not recorded: benchmarks/test_cases.py::test_bad" in outcome.stdout
 
 
+def test_a_case_that_measured_nothing_is_named(project):
+    project.write("def test_forgot(record_load):\n    pass\n")
+    outcome = project.run("benchmarks")
+    assert "test_forgot (passed, but measured nothing)" in outcome.stdout
+
+
 def test_a_case_that_fails_at_teardown_is_not_saved(project):
     project.write(
         "import pytest\n"
