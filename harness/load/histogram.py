@@ -13,9 +13,9 @@ from harness.errors import ReportError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# 2**8 sub-buckets per octave: a bucket is at most 1/256 of its value wide, so its
-# midpoint is within 1/512 = 0.2 % of every value in it.
-SUB_BUCKET_BITS = 8
+# 2**7 sub-buckets per octave: a bucket is at most 1/128 of its value wide, so its
+# midpoint is within 1/256 = 0.4 % of every value in it.
+SUB_BUCKET_BITS = 7
 _SUB_BUCKETS = 1 << SUB_BUCKET_BITS
 # Above this a float64 no longer holds every integer; 2**52 ns are 52 days.
 _VALUE_MAX = (1 << 52) - 1
@@ -25,13 +25,13 @@ _BUCKETS = (52 - SUB_BUCKET_BITS + 1) * _SUB_BUCKETS
 def bucket_index(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the bucket of each value.
 
-    Values below 256 have a bucket each. From there on every octave
-    [2**e, 2**(e+1)) is cut into 256 equal buckets (the scheme of HdrHistogram,
+    Values below 128 have a bucket each. From there on every octave
+    [2**e, 2**(e+1)) is cut into 128 equal buckets (the scheme of HdrHistogram,
     Tene 2012).
     """
     _, exponent = np.frexp(values.astype(np.float64))
     shift = np.maximum(exponent.astype(np.int64) - 1 - SUB_BUCKET_BITS, 0)
-    # values >> shift is below 256 in the linear part, in 256..511 above it.
+    # values >> shift is below 128 in the linear part, in 128..255 above it.
     return (shift << SUB_BUCKET_BITS) + (values >> shift)
 
 
@@ -46,10 +46,10 @@ def bucket_bounds(
 
 @dataclass(frozen=True, slots=True)
 class LogLinearHistogram:
-    """Counts of durations in nanoseconds; quantiles are within 0.2 %.
+    """Counts of durations in nanoseconds; quantiles are within 0.4 %.
 
     Attributes:
-        counts: Samples per bucket, shape (11520,), int64.
+        counts: Samples per bucket, shape (5888,), int64.
         value_max: Largest value recorded, exactly; 0 when empty.
         value_min: Smallest value recorded, exactly; 0 when empty.
     """
