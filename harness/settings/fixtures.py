@@ -9,6 +9,8 @@ import pytest
 from harness.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.settings import Settings
 
 _SETTINGS = pytest.StashKey["Settings"]()
@@ -40,6 +42,19 @@ def settings_of(config: pytest.Config) -> Settings:
             root=config.rootpath,
         )
     return config.stash[_SETTINGS]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_lakegauge_preflight(
+    config: pytest.Config, items: Sequence[pytest.Item]
+) -> None:
+    """Load the settings before any server starts, if an item depends on them.
+
+    Raises:
+        ConfigError: If anything is wrong with them.
+    """
+    if any("settings" in getattr(item, "fixturenames", ()) for item in items):
+        settings_of(config)
 
 
 @pytest.fixture(scope="session")
