@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import TargetError
@@ -15,21 +16,24 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 8
 
 # libpq hands over the server's refusal as text without its SQLSTATE, so the text
-# is all there is to recognise it by. The first phrase found wins.
+# is all there is to recognise it by. The first pattern found wins.
 REFUSALS = (
     ("password authentication failed", "28P01", "check the user and the password"),
     ("no password supplied", "28P01", "add a password to the connection string"),
     ("no pg_hba.conf entry", "28000", "the server's pg_hba.conf must admit this host"),
+    ("role .* does not exist", "28000", "check the user name"),
     ("is not permitted to log in", "28000", "grant the role LOGIN"),
-    ("role ", "28000", "check the user name"),
-    ("database ", "3D000", "check the database name, or create it"),
-    ("too many clients", "53300", "close connections or use smaller pools"),
-    ("remaining connection slots", "53300", "close connections or use smaller pools"),
+    ("database .* does not exist", "3D000", "check the database name, or create it"),
+    ("permission denied for database", "42501", "grant the role CONNECT"),
+    (
+        "too many (clients|connections)|remaining connection slots",
+        "53300",
+        "close connections, use smaller pools, or raise the server's limit",
+    ),
     ("starting up", "57P03", "try again when it is up"),
     ("shutting down", "57P03", "start the server"),
-    ("failed to resolve host", None, "check the host name"),
-    ("could not translate host name", None, "check the host name"),
-    ("connection refused", None, "check host and port, and that the server runs"),
+    ("resolve host|translate host name", None, "check the host name"),
+    ("refused", None, "check host and port, and that the server runs"),
     ("timeout expired", None, "check host, port and firewall"),
     ("certificate", None, "check sslrootcert and the host name in the certificate"),
     ("no such file or directory", None, "check the socket folder and the port"),
@@ -72,8 +76,8 @@ def refusal(
     # Where the attempt went is said by us; keep what comes after the last of these.
     reason = reason.rsplit("FATAL:", 1)[-1].rsplit(" failed: ", 1)[-1].strip()
     sqlstate, advice = error.sqlstate, "check the connection settings"
-    for phrase, state, hint in REFUSALS:
-        if phrase in reason.lower():
+    for pattern, state, hint in REFUSALS:
+        if re.search(pattern, reason, re.IGNORECASE):
             sqlstate, advice = sqlstate or state, hint
             break
     where = ", ".join(

@@ -199,9 +199,13 @@ class Launch:
         # Docker's default opens the port to the whole network.
         container.ports[f"{PORT}/tcp"] = ("127.0.0.1", None) if loopback else None
         container.start()
+        try:
+            port = container.get_exposed_port(PORT)
+        except OSError:  # a container that has ended has no ports
+            raise self._ended() from None
         arguments = ConnectArguments(
             host="127.0.0.1" if loopback else container.get_container_host_ip(),
-            port=container.get_exposed_port(PORT),
+            port=port,
             user=USER,
             password=self._password,
             dbname=DATABASE,
@@ -243,17 +247,18 @@ class Launch:
                 continue
             self._container.reload()
             if self._container.status in {"exited", "dead"}:
-                msg = f"the Postgres container ended: {self._last_words()}"
-                raise TargetError(msg)
+                raise self._ended()
             if self._clock.monotonic_ns() > deadline_ns:
                 msg = f"the container did not answer: {refusal}"
                 raise TargetError(msg)
             self._clock.sleep(POLL_S)
 
-    def _last_words(self) -> str:
+    def _ended(self) -> TargetError:
+        """Quote the container's last words."""
         output, errors = self._container.get_logs()
         lines = (output + errors).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it left no message"
+        reason = lines[-1] if lines else "it left no message"
+        return TargetError(f"the Postgres container ended: {reason}")
 
 
 def _gateway(pool: dict[str, str]) -> str:
