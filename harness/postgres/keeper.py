@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -32,6 +33,7 @@ class Keeper:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._owner_pid = os.getpid()
+        self._folders: list[Path] = []
         script = Path(__file__).with_name("keeper_process.py")
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             # Isolated and without site-packages: it needs neither, and starts faster.
@@ -58,7 +60,9 @@ class Keeper:
         answer = self._ask(do="make_folder", parent=parent, prefix=prefix)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["strerror"], parent)
-        return Path(answer["folder"])
+        folder = Path(answer["folder"])
+        self._folders.append(folder)
+        return folder
 
     def run(self, argv: Sequence[str], *, log: Path, account: Mapping[str, Any]) -> int:
         """Run a command to its end; return its exit code.
@@ -103,6 +107,9 @@ class Keeper:
         finally:
             if self._process.stdout is not None:
                 self._process.stdout.close()
+            # Its work already, unless it was killed itself.
+            for folder in self._folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin is not None  # noqa: S101 - we asked for pipes

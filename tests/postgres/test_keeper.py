@@ -95,10 +95,14 @@ def test_nothing_is_left_after_ctrl_c(run_script, is_running):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_server_does_not_outlive_its_keeper(run_script, is_running, eventually):
-    _, (keeper, postgres, _) = run_script(RUN + WAIT)
-    psutil.Process(keeper).kill()
+def test_server_does_not_outlive_its_keeper(start_own, is_running, eventually):
+    server = start_own()
+    folder = Path(server.connect_arguments()["sslrootcert"]).parent
+    postgres = int((folder / "data/postmaster.pid").read_text().split()[0])
+    psutil.Process(server._keeper.pid).kill()
     eventually(lambda: not is_running(postgres), what="server stopped")
+    server.close()
+    assert not folder.exists()
 
 
 def test_a_keeper_that_is_gone_is_said():
