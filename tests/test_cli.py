@@ -166,3 +166,10 @@ def test_the_command_explains_itself(lakegauge, arguments):
     done = lakegauge(*arguments)
     assert "config" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_help_names_every_command(lakegauge):
+    printed = lakegauge("--help").stdout
+    for command in ("config", "compare", "monitor"):
+        assert f" {command} " in printed
+    assert " serve " in lakegauge("monitor", "--help").stdout

@@ -1,1 +1,1 @@
-"""The monitoring layer over saved and running results."""
+"""Monitor: the folder of saved reports and the run in progress, in a browser."""
