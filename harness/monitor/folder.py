@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # ships no types
+import psutil
 from pydantic import ValidationError
 
 from harness.errors import ReportError

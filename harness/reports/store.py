@@ -4,26 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import ReportError
-from harness.reports.record import BLOCK, SCHEMA_VERSION, RunBlock
+from harness.reports.record import BLOCK, SCHEMA_VERSION, CaseBlock, RunBlock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 UNFINISHED = "unfinished"
 _NUMBERED = re.compile(r"(\d{4,})_.*\.json$")
-# What pytest-benchmark's own reader needs of every record; without one of them its
-# compare command stops with a traceback.
-_STATS_NEEDED = frozenset(
-    ("min", "max", "mean", "stddev", "rounds", "median", "iqr", "outliers")
-)
+
+
+class _Stats(BaseModel):
+    """What a reader relies on; one missing stops `pytest-benchmark compare`."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    min: float
+    max: float
+    mean: float
+    stddev: float
+    median: float
+    iqr: float
+    rounds: int
+    outliers: str
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    p99_9: float | None = None
+    throughput: float | None = None
+    errors: float | None = None
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    fullname: str
+    name: str
+    group: str | None = None
+    stats: _Stats
+    extra_info: dict[str, Any] | None = None
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    benchmarks: list[_Record]
+    machine_info: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +79,9 @@ class SavedReport:
     def label(self) -> str:
         """Its number or name, for a table: "0003"."""
         numbered = _NUMBERED.match(self.path.name)
-        return numbered.group(1) if numbered else self.path.stem
+        if numbered is None or self.path.parent.name == UNFINISHED:
+            return self.path.stem
+        return numbered.group(1)
 
     @property
     def records(self) -> dict[str, dict[str, Any]]:
@@ -59,28 +96,31 @@ def load_report(path: Path) -> SavedReport:
         ReportError: If it cannot be read, is no report, or is newer than this code.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf8"), parse_constant=_no_constant)
+        data = json.loads(
+            path.read_text(encoding="utf8"),
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
+        checked = _Report.model_validate(data)
+        for record in checked.benchmarks:
+            block = (record.extra_info or {}).get(BLOCK)
+            if block is not None:
+                CaseBlock.model_validate(block)
     except OSError as error:
         msg = f"report {path} cannot be read: {error.strerror}"
+        raise ReportError(msg) from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "its top level"
+        msg = f"report {path} is not a report or is damaged: {place}: {first['msg']}"
+        raise ReportError(msg) from None
+    except RecursionError:
+        msg = f"report {path} is nested too deeply"
         raise ReportError(msg) from None
     except ValueError as error:
         msg = f"report {path} is not JSON (cut short or damaged): {error}"
         raise ReportError(msg) from None
-    try:
-        for record in data["benchmarks"]:
-            missing = _STATS_NEEDED - record["stats"].keys()
-            if missing or not isinstance(record["fullname"], str):
-                msg = f"report {path}: a record lacks {sorted(missing) or 'fullname'}"
-                raise ReportError(msg)
-        block = data.get(BLOCK)
-        machine_info = data["machine_info"]
-    except (KeyError, TypeError, AttributeError):
-        msg = f"report {path} is not a pytest-benchmark report"
-        raise ReportError(msg) from None
-    if not isinstance(machine_info, dict):
-        msg = f"report {path}: machine_info must be an object"
-        raise ReportError(msg)
-    return SavedReport(path, data, _run_block(path, block))
+    return SavedReport(path, data, _run_block(path, data.get(BLOCK)))
 
 
 def _run_block(path: Path, block: Any) -> RunBlock | None:
@@ -100,9 +140,13 @@ def _run_block(path: Path, block: Any) -> RunBlock | None:
         raise ReportError(msg) from None
 
 
-def _no_constant(name: str) -> float:
-    msg = f"{name} is not allowed in a report"
-    raise ValueError(msg)
+def _finite(text: str) -> float:
+    """Read a number; JSON has no infinity, though Python reads 1e999 as one."""
+    value = float(text)
+    if not math.isfinite(value):
+        msg = f"{text} is not allowed in a report"
+        raise ValueError(msg)
+    return value
 
 
 def saved_reports(folder: Path, machine_id: str) -> list[Path]:

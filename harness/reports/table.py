@@ -136,9 +136,13 @@ def _cells(record: dict[str, Any]) -> list[str]:
         else:
             cells.append(format_duration(value))
     throughput = stats.get("throughput")
-    cells.append("-" if throughput is None else format_rate(throughput))
-    cells.append(str(stats.get("errors", "-")))
     block = case_block_of(record)
+    # One caller's throughput is 1 / mean: it says nothing that p50 does not, and a
+    # single pause of the machine swings it.
+    of_one_caller = block is not None and block.kind == "micro"
+    hidden = throughput is None or of_one_caller
+    cells.append("-" if hidden else format_rate(throughput))
+    cells.append(str(stats.get("errors", "-")))
     cells.append(str(block.values_count if block else stats["rounds"]))
     return cells
 
@@ -162,6 +166,9 @@ def _plain(value: Any) -> str:
 def _changes(comparison: CaseComparison) -> list[str]:
     cells = [format_change(comparison.change(key)) for key in COMPARED]
     old, new = comparison.baseline, comparison.contender
+    block = case_block_of(new) if new is not None else None
+    if block is not None and block.kind == "micro":
+        cells[list(COMPARED).index("throughput")] = "-"
     if old is not None and new is not None:
         difference = new["stats"].get("errors", 0) - old["stats"].get("errors", 0)
         cells[-1] = f"{difference:+d}" if difference else "0"

@@ -128,9 +128,11 @@ def test_a_smoke_run_is_not_compared_with_a_full_one(project):
     ("damage", "named"),
     [
         ("{", "not JSON"),
-        ("[]", "not a pytest-benchmark report"),
-        ('{"benchmarks": [{"fullname": "a", "stats": {}}]}', "lacks"),
+        ("[]", "damaged: its top level"),
+        ('{"benchmarks": [{"fullname": "a", "stats": {}}]}', "benchmarks.0.name"),
         ('{"benchmarks": [], "machine_info": {"x": NaN}}', "NaN"),
+        ('{"benchmarks": [], "machine_info": {"x": 1e999}}', "1e999"),
+        ("[" * 100_000, "nested too deeply"),
         (
             '{"benchmarks":[], "machine_info":{}, "lakegauge":{"schema_version":99}}',
             "schema version 99",
