@@ -53,9 +53,9 @@ def serve(
     with _listening_socket(host, port) as listener:
         address, bound_port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        on_ready(f"http://{shown}:{bound_port}/dashboard")
         # Ctrl-C is how a person ends it: uvicorn shuts down, then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
+            on_ready(f"http://{shown}:{bound_port}/dashboard")
             uvicorn.Server(config).run(sockets=[listener])
 
 
