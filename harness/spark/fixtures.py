@@ -117,6 +117,10 @@ def _tools(config: pytest.Config) -> tuple[Java, DeltaJars] | None:
     if _TOOLS not in config.stash:
         settings = settings_of(config).spark
         config.stash[_TOOLS] = None if settings.remote else _find(config)
+        if settings.remote:
+            from harness.spark.session import check_remote
+
+            check_remote(settings.remote.get_secret_value())
     return config.stash[_TOOLS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,9 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.errors import SparkError
+from harness.errors import ConfigError, SparkError
 from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 _JVM_EXIT_TIMEOUT_S = 20.0
 _LOG_TAIL_LINES = 12
+
+_REMOTE_SETTING = "spark.remote (LAKEGAUGE_SPARK_REMOTE or --spark-remote)"
+_CONNECT_PORT = 15002
+_CONNECT_TIMEOUT_S = 20.0
 
 # Each would make the session another one than the settings say.
 _FOREIGN_VARIABLES = (
@@ -168,6 +174,7 @@ def remote_session(
         clock: Measures how long connecting took.
 
     Raises:
+        ConfigError: If it is no `sc://` address.
         SparkError: If the server does not answer.
     """
     from pyspark.cloudpickle import register_pickle_by_value
@@ -178,6 +185,7 @@ def remote_session(
     # The server runs our sinks, and has no harness to import them from.
     register_pickle_by_value(merge)  # type: ignore[no-untyped-call] # untyped in pyspark
     begun_ns = clock.monotonic_ns()
+    check_remote(address)
     try:
         session = SparkSession.builder.remote(address).getOrCreate()
         version = session.version
@@ -185,11 +193,7 @@ def remote_session(
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:  # noqa: BLE001 - gRPC's and pyspark's are many
         cause = redact(str(error).replace(address, "***")).splitlines()[0]
-        msg = (
-            "no Spark Connect server answers at the address in spark.remote "
-            f"(LAKEGAUGE_SPARK_REMOTE or --spark-remote): {type(error).__name__}: "
-            f"{cause}"
-        )
+        msg = f"{_REMOTE_SETTING}: {type(error).__name__}: {cause}"
         raise SparkError(msg) from None
     try:
         yield RunningSpark(
@@ -202,6 +206,31 @@ def remote_session(
         )
     finally:
         session.stop()
+
+
+def check_remote(address: str) -> None:
+    """Check that something listens there: pyspark would try for ten minutes.
+
+    Raises:
+        ConfigError: If it is no `sc://` address.
+        SparkError: If nothing listens.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or _CONNECT_PORT
+    except ValueError:
+        parts, host, port = None, None, 0
+    if parts is None or parts.scheme != "sc" or not host:
+        msg = f"{_REMOTE_SETTING}: must be sc://host:port"
+        raise ConfigError(msg)
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        msg = (
+            f"{_REMOTE_SETTING}: no Spark Connect server answers at {host}:{port} "
+            f"({error})"
+        )
+        raise SparkError(msg) from error
 
 
 def _configuration(

@@ -1,14 +1,39 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.spark
+from harness import ConfigError, SparkError
+from harness.spark.jars import DeltaJars
+from harness.spark.java import Java
+from harness.spark.session import check_remote, local_session
 
 
+def test_address_where_nothing_listens_fails_at_once_without_its_token():
+    """pyspark itself would go on trying for ten minutes."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound, but not listening
+        port = bound.getsockname()[1]
+        with pytest.raises(SparkError) as caught:
+            check_remote(f"sc://127.0.0.1:{port}/;token=canary")
+
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert "LAKEGAUGE_SPARK_REMOTE" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["local[2]", "http://host", "sc://", "sc://h:x"])
+def test_remote_that_is_no_connect_address_is_refused(address):
+    with pytest.raises(ConfigError, match="must be sc://host:port"):
+        check_remote(address)
+
+
+@pytest.mark.spark
 def test_session_writes_delta_and_reads_it_back(spark, tmp_path):
     path = (tmp_path / "table").as_uri()
 
@@ -17,6 +42,7 @@ def test_session_writes_delta_and_reads_it_back(spark, tmp_path):
     assert spark.read.format("delta").load(path).count() == 7
 
 
+@pytest.mark.spark
 def test_python_workers_run_in_this_environment(spark):
     """By default Spark takes the `python3` on PATH, which lacks our packages."""
 
@@ -28,6 +54,20 @@ def test_python_workers_run_in_this_environment(spark):
     assert found == [sys.executable]
 
 
+@pytest.mark.spark
+@pytest.mark.usefixtures("spark")
+def test_second_session_in_one_process_is_refused():
+    java = Java(home=Path("/nonexistent"), version="17", found="a test")
+    jars = DeltaJars(paths=(), version="0", found="a test")
+
+    with (
+        pytest.raises(SparkError, match="runs a Spark session already"),
+        local_session(java=java, jars=jars),
+    ):
+        pass
+
+
+@pytest.mark.spark
 def test_jvm_and_workers_hold_no_secret(tmp_path):
     """A session of its own: the environment is copied when the JVM starts."""
     script = tmp_path / "start.py"
