@@ -148,6 +148,7 @@ def measure_workload(
             duration_s=sized(full=full_s, smoke=min(full_s, SMOKE_DURATION_S)),
             warmup_s=sized(full=1.0, smoke=0.1),
             setup=workload.setup,
+            teardown=workload.teardown,
         )
         record_load(result)
         witness.confirm(result)

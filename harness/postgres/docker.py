@@ -20,7 +20,7 @@ from harness.postgres.engine import (
     pull_image,
 )
 from harness.postgres.keeper import Keeper
-from harness.postgres.server import ConnectArguments, ServerInfo
+from harness.postgres.server import ConnectArguments, ServerInfo, attach
 from harness.postgres.tls import make_certificate
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class DockerServer:
     def connect_arguments(self) -> ConnectArguments:
         """Return arguments for one new connection."""
         return ConnectArguments(self._arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets to use the server, never to stop it."""
+        return attach, (self.connect_arguments(), self.info)
 
     def close(self) -> None:
         """Remove the container and our files; safe to call twice."""

@@ -12,7 +12,7 @@ from harness.postgres.connect import (
     connect,
     describe_server,
 )
-from harness.postgres.server import ConnectArguments, ServerInfo
+from harness.postgres.server import AttachedServer, ConnectArguments
 
 if TYPE_CHECKING:
     from harness.settings import Settings
@@ -22,19 +22,8 @@ TLS_MODES = ("require", "verify-ca", "verify-full")
 FORM = "expected postgresql://user:password@host:port/database"
 
 
-class DsnServer:
+class DsnServer(AttachedServer):
     """A server that we use and neither start nor stop."""
-
-    def __init__(self, *, arguments: ConnectArguments, info: ServerInfo) -> None:
-        self._arguments = arguments
-        self.info = info
-
-    def connect_arguments(self) -> ConnectArguments:
-        """Return arguments for one new connection."""
-        return ConnectArguments(self._arguments)
-
-    def close(self) -> None:
-        """Do nothing: nothing was started."""
 
 
 def open_dsn(settings: Settings, *, reason: str) -> DsnServer:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import TargetError
@@ -15,11 +15,13 @@ from harness.postgres.account import reachable_bin_dir, server_account
 from harness.postgres.binaries import Binaries, find_binaries
 from harness.postgres.connect import connect, describe_server
 from harness.postgres.keeper import Keeper
-from harness.postgres.server import ConnectArguments, ServerInfo
+from harness.postgres.server import ConnectArguments, ServerInfo, attach
 from harness.postgres.tls import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import psycopg
 
     from harness.settings import Settings
 
@@ -40,6 +42,8 @@ SERVER_SETTINGS = {
     "logging_collector": "off",
     "password_encryption": "scram-sha-256",
 }
+# Counts what each kind of statement cost the server; not in every distribution.
+STATEMENTS = "pg_stat_statements"
 FREE_SPACE_MIN_MB = 128
 START_TIMEOUT_S = 60.0
 START_ATTEMPTS = 5
@@ -58,6 +62,8 @@ class EmbeddedServer:
         self._keeper = keeper
         self._arguments = arguments
         with connect(arguments) as connection:
+            if STATEMENTS in _preloaded(connection):
+                connection.execute(f"CREATE EXTENSION {STATEMENTS}")
             self.info: ServerInfo = describe_server(
                 connection, target="embedded", reason=reason
             )
@@ -65,6 +71,10 @@ class EmbeddedServer:
     def connect_arguments(self) -> ConnectArguments:
         """Return arguments for one new connection."""
         return ConnectArguments(self._arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets to use the server, never to stop it."""
+        return attach, (self.connect_arguments(), self.info)
 
     def close(self) -> None:
         """Stop the server and remove its folder; safe to call twice."""
@@ -192,6 +202,8 @@ class Launch:
     def _configure(self, *, port: int, tls: bool) -> None:
         lines = [f"{name} = '{value}'" for name, value in SERVER_SETTINGS.items()]
         lines.append(f"port = {port}")
+        if self._has_library(STATEMENTS):
+            lines.append(f"shared_preload_libraries = '{STATEMENTS}'")
         if tls:
             key = self._folder / "server.key"
             if not key.exists():
@@ -210,6 +222,13 @@ class Launch:
             f"{kind} all all {HOST}/32 scram-sha-256\n".encode(),
         )
         self._write(self._data / "postgresql.conf", b"include = 'lakegauge.conf'\n")
+
+    def _has_library(self, name: str) -> bool:
+        """Tell whether the binaries come with a loadable library."""
+        lib = self._bin.parent / "lib"
+        return any(
+            (folder / f"{name}.so").exists() for folder in (lib, lib / "postgresql")
+        )
 
     def _wait_until_ready(self) -> bool:
         """Wait until the server accepts connections; False if it ended instead."""
@@ -267,6 +286,11 @@ class Launch:
         return TargetError(
             f"the embedded Postgres {what}: {reason}; try --target=docker or dsn"
         )
+
+
+def _preloaded(connection: psycopg.Connection[Any]) -> list[str]:
+    row = connection.execute("SHOW shared_preload_libraries").fetchone()
+    return [name.strip() for name in row[0].split(",")] if row else []
 
 
 def _no_space(folder: Path, reason: str | None) -> TargetError:

@@ -49,3 +49,30 @@ class Server(Protocol):
     def close(self) -> None:
         """Stop and remove what was started for this run; safe to call twice."""
         ...
+
+
+class AttachedServer:
+    """A server that somebody else started, or that another process looks after.
+
+    What a server becomes when it is sent to another process.
+
+    Args:
+        arguments: How to connect.
+        info: What is known of it.
+    """
+
+    def __init__(self, *, arguments: ConnectArguments, info: ServerInfo) -> None:
+        self._arguments = arguments
+        self.info = info
+
+    def connect_arguments(self) -> ConnectArguments:
+        """Return arguments for one new connection."""
+        return ConnectArguments(self._arguments)
+
+    def close(self) -> None:
+        """Do nothing: nothing was started here."""
+
+
+def attach(arguments: ConnectArguments, info: ServerInfo) -> AttachedServer:
+    """Return a server by what is known of it; what a pickle calls."""
+    return AttachedServer(arguments=arguments, info=info)
