@@ -20,9 +20,9 @@ def test_upsert_of_random_keys(spark, tmp_path, sized, record_durations):
 
     The value is the micro-batch duration; rows per second are in the details.
     """
-    rows_per_batch = sized(full=20_000, smoke=5_000)
+    rows_per_batch = sized(full=20_000, smoke=2_000)
     warmup_count = sized(full=5, smoke=1)
-    batches_count = sized(full=10, smoke=3)
+    batches_count = sized(full=10, smoke=6)
     changes = write_changes(
         tmp_path / "changes",
         files_count=warmup_count + batches_count,

@@ -66,6 +66,12 @@ class CheckoutTimeoutError(HarnessError, TimeoutError):
         )
 
 
+class LoadError(HarnessError):
+    """A load run could not be carried out as planned, so it is no result."""
+
+    __module__ = "harness"
+
+
 class WorkNotDoneError(HarnessError):
     """The check after a run found that the work it timed was not really done."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.clock import NS_PER_S
+from harness.load.folding import Folded
 
 if TYPE_CHECKING:
     from harness.load.samples import SampleLog
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadResult:
     """A finished run.
 
@@ -19,45 +21,67 @@ class LoadResult:
 
     Attributes:
         loop: "closed" or "open".
-        workers: Threads that ran operations.
-        samples: The measured operations, failed ones included.
+        workers: Threads or tasks that ran operations, over all processes.
+        processes: Processes they ran in.
+        schedule: The arrival schedule in words; None in a closed loop.
+        samples: The measured operations, failed ones included; empty if the run was
+            longer than its raw budget, see `folded`.
+        folded: The measured operations as histograms, for such a run.
         warmup: Operations that started before measuring began.
+        measure_from_ns: When measuring began.
         wall_ns: From the start of measuring until the last operation finished.
-        generator_cpu_ns: CPU time of this process meanwhile, all threads.
-        dropped: Arrivals never started because a bound was hit.
+        generator_cpu_ns: CPU time of the generator meanwhile, all processes.
+        generator_cpu_ns_max: The same of the busiest process.
+        dropped: Arrivals never started because the run was over.
         unfinished: Operations that had not returned when the run gave up on them.
         examples: The first error of each class, to show a cause.
+        interrupted: Whether Ctrl-C ended the run early.
     """
 
     loop: str
     workers: int
     samples: SampleLog
     warmup: SampleLog
+    measure_from_ns: int
     wall_ns: int
     generator_cpu_ns: int
+    generator_cpu_ns_max: int
+    processes: int = 1
+    schedule: str | None = None
+    folded: Folded | None = None
     dropped: int = 0
     unfinished: int = 0
     examples: dict[str, BaseException] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @cached_property
+    def summary(self) -> Folded:
+        """The run as histograms, however it was kept."""
+        return self.folded or Folded.of(self.samples)
 
     @property
     def completed(self) -> int:
         """Operations that finished without error."""
+        if self.folded is not None:
+            return self.folded.completed
         return int(self.samples.succeeded.sum())
 
     @property
     def failed(self) -> int:
         """Operations that raised."""
+        if self.folded is not None:
+            return self.folded.failed
         return len(self.samples) - self.completed
 
     @property
     def scheduled(self) -> int:
         """Operations the run set out to do."""
-        return len(self.samples) + self.dropped + self.unfinished
+        return self.completed + self.failed + self.dropped + self.unfinished
 
     @property
     def errors(self) -> dict[str, int]:
         """Failed operations by class name of the error."""
-        return self.samples.errors
+        return self.samples.errors if self.folded is None else self.folded.errors
 
     @property
     def wall_s(self) -> float:
@@ -71,5 +95,8 @@ class LoadResult:
 
     @property
     def generator_cpu_utilization(self) -> float:
-        """CPU time of this process per wall time; 1.0 is one whole core."""
-        return self.generator_cpu_ns / self.wall_ns if self.wall_ns else 0.0
+        """CPU time of the busiest generator process per wall time; 1.0 is a core.
+
+        The busiest one, because its interpreter lock is what limits first.
+        """
+        return self.generator_cpu_ns_max / self.wall_ns if self.wall_ns else 0.0

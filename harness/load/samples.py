@@ -69,15 +69,16 @@ class SampleRecorder:
     and leave nothing for the garbage collector to walk.
     """
 
-    __slots__ = ("_acquired", "_codes", "_error", "_finished", "_intended", "_started")
+    __slots__ = ("_acquired", "_error", "_finished", "_intended", "_started", "codes")
 
-    def __init__(self) -> None:
+    def __init__(self, *, codes: dict[str, int] | None = None) -> None:
         self._intended = array("q")
         self._started = array("q")
         self._acquired = array("q")
         self._finished = array("q")
         self._error = array("h")
-        self._codes: dict[str, int] = {}
+        # A recorder that follows another keeps its error codes: they may be in use.
+        self.codes: dict[str, int] = {} if codes is None else codes
 
     def __len__(self) -> int:
         return len(self._finished)
@@ -99,7 +100,7 @@ class SampleRecorder:
 
     def error_code(self, error: BaseException) -> int:
         """Return the code that stands for this class of error in this recorder."""
-        return self._codes.setdefault(type(error).__name__, len(self._codes) + 1)
+        return self.codes.setdefault(type(error).__name__, len(self.codes) + 1)
 
     def log(self, *, worker: int) -> SampleLog:
         """Return what was recorded as columns."""
@@ -110,7 +111,7 @@ class SampleRecorder:
             finished_ns=np.array(self._finished, dtype=np.int64),
             worker=np.full(len(self), worker, dtype=np.int16),
             error=np.array(self._error, dtype=np.int16),
-            error_names=(None, *self._codes),
+            error_names=(None, *self.codes),
         )
 
 

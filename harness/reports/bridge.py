@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.load import supported_quantiles
 from harness.reports.record import BLOCK, CaseBlock, Fact
 from harness.reports.summary import (
     REPLAY_BUDGET,
     Measurement,
     case_block,
-    exact_stats,
-    extra_stats,
+    measured_stats,
     micro_block,
 )
 
@@ -66,20 +66,11 @@ def file_measurement(
     rounds = measurement.replayed_s()
     timer.load(rounds)
     benchmark.pedantic(lambda: None, rounds=len(rounds))
-    for key, value in replaced_stats(measurement).items():
-        if key not in {"iqr_outliers", "stddev_outliers"}:  # properties: no setter
-            setattr(benchmark.stats.stats, key, value)
-
-
-def replaced_stats(measurement: Measurement) -> dict[str, Any]:
-    """Return pytest-benchmark's fields whose own computation would be wrong.
-
-    `ops` is 1/mean there, which for concurrent callers is not operations per second.
-    """
-    fields: dict[str, Any] = {"ops": measurement.throughput_per_s}
-    if len(measurement.values_s) > REPLAY_BUDGET:
-        fields |= exact_stats(measurement.values_s)
-    return fields
+    stats = benchmark.stats.stats
+    for key, value in measured_stats(measurement).items():
+        # The outlier counts are properties: they have no setter.
+        if key in stats.fields and not key.endswith("_outliers"):
+            setattr(stats, key, value)
 
 
 def finished_record(
@@ -105,16 +96,14 @@ def finished_record(
     if measurement is None:
         values_s = np.asarray(data_s, dtype=np.float64)
         block = micro_block(data_s, facts=facts)
-        stats |= extra_stats(values_s, throughput_per_s=stats["ops"], errors_count=0)
+        stats |= supported_quantiles(values_s)
+        stats |= {"throughput": stats["ops"], "errors": 0}
     else:
         values_s = measurement.values_s
         block = case_block(measurement, facts=facts)
-        stats |= replaced_stats(measurement) | extra_stats(
-            values_s,
-            throughput_per_s=measurement.throughput_per_s,
-            errors_count=measurement.errors_count,
-        )
-    if include_data and len(values_s) <= REPLAY_BUDGET:
+        stats |= measured_stats(measurement)
+    kept_whole = measurement is None or measurement.histogram is None
+    if include_data and kept_whole and len(values_s) <= REPLAY_BUDGET:
         stats["data"] = [float(value) for value in values_s]
     record["extra_info"] = {
         **record["extra_info"],

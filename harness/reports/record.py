@@ -43,13 +43,17 @@ class CaseBlock(_Block):
 
     Attributes:
         kind: "micro" for pytest-benchmark's own calibrated rounds, "closed_loop"
-            for a load run, "series" for durations a subject measured itself.
+            or "open_loop" for a load run, "series" for durations that a subject
+            measured itself.
         measure: What the values in `stats` are, such as "response_time" or "ttft".
         facts: What was measured (server version, target, smoke); records whose
             facts differ are not compared.
         accounting: Operations by outcome; None for micro cases.
         wall_s: Length of the measured phase, in seconds.
-        workers: Concurrent callers.
+        workers: Concurrent callers, over all processes.
+        processes: Processes the load was made in.
+        schedule: The arrival schedule of an open loop, in words.
+        interrupted: Whether the run was ended early by Ctrl-C.
         errors: Failed operations by class name.
         split_ms: Quantiles of start delay, checkout wait and service time, in
             milliseconds, by part and quantile key.
@@ -60,12 +64,15 @@ class CaseBlock(_Block):
         values_count: How many values `stats` was computed from.
     """
 
-    kind: Literal["micro", "closed_loop", "series"]
+    kind: Literal["micro", "closed_loop", "open_loop", "series"]
     measure: str
     facts: dict[str, Fact] = Field(default_factory=dict)
     accounting: Accounting | None = None
     wall_s: float | None = None
     workers: int | None = None
+    processes: int | None = None
+    schedule: str | None = None
+    interrupted: bool = False
     errors: dict[str, int] = Field(default_factory=dict)
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     generator_cpu_utilization: float | None = None

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.clock import NS_PER_MS, NS_PER_S
-from harness.load import LogLinearHistogram, supported_quantiles
+from harness.load import (
+    QUANTILES,
+    LogLinearHistogram,
+    samples_needed,
+    supported_quantiles,
+)
 from harness.reports.record import Accounting, CaseBlock, Fact
 
 if TYPE_CHECKING:
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 # Values handed to pytest-benchmark one by one, and the most raw data a report
 # keeps per case: 10,000 values are 0.4 MB of JSON.
 REPLAY_BUDGET = 10_000
+# The parts that response time is the sum of.
+SPLIT = ("start_delay", "checkout_wait", "service_time")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +37,12 @@ class Measurement:
     Attributes:
         kind: See `CaseBlock.kind`.
         measure: What the values are.
-        values_s: The compared values in seconds, shape (n,), n >= 1.
+        values_s: The compared values in seconds, shape (n,), n >= 1; evenly ranked
+            ones where *histogram* is given.
         completed: Operations that count towards the throughput.
         wall_s: Time they took together, in seconds.
         block: The parts of the `CaseBlock` known already.
+        histogram: All values, where they were too many to keep one by one.
     """
 
     kind: str
@@ -42,6 +51,12 @@ class Measurement:
     completed: int
     wall_s: float
     block: dict[str, Any] = field(default_factory=dict)
+    histogram: LogLinearHistogram | None = None
+
+    @property
+    def values_count(self) -> int:
+        """How many values there were, whether or not each was kept."""
+        return len(self.values_s) if self.histogram is None else len(self.histogram)
 
     @property
     def throughput_per_s(self) -> float:
@@ -73,16 +88,27 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
     Raises:
         ValueError: If no operation completed: there is nothing to compare.
     """
-    good = result.samples.where(result.samples.succeeded)
-    if not len(good):
+    if not result.completed:
         msg = f"no operation completed (errors: {result.errors or 'none'})"
         raise ValueError(msg)
+    histogram = None
+    if result.folded is None:
+        good = result.samples.where(result.samples.succeeded)
+        values_s = good.response_time_ns / NS_PER_S
+        split_ms = {part: _quantiles_ms(getattr(good, f"{part}_ns")) for part in SPLIT}
+    else:
+        parts = result.folded.histograms
+        histogram = parts["response_time"]
+        ranks = (np.arange(REPLAY_BUDGET) + 0.5) / REPLAY_BUDGET
+        values_s = histogram.quantiles(ranks) / NS_PER_S
+        split_ms = {part: _histogram_quantiles_ms(parts[part]) for part in SPLIT}
     return Measurement(
         kind=f"{result.loop}_loop",
         measure=measure,
-        values_s=good.response_time_ns / NS_PER_S,
+        values_s=values_s,
         completed=result.completed,
         wall_s=result.wall_s,
+        histogram=histogram,
         block={
             "accounting": Accounting(
                 scheduled=result.scheduled,
@@ -93,12 +119,11 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
                 warmup=len(result.warmup),
             ),
             "workers": result.workers,
+            "processes": result.processes,
+            "schedule": result.schedule,
+            "interrupted": result.interrupted,
             "errors": result.errors,
-            "split_ms": {
-                "start_delay": _quantiles_ms(good.start_delay_ns),
-                "checkout_wait": _quantiles_ms(good.checkout_wait_ns),
-                "service_time": _quantiles_ms(good.service_time_ns),
-            },
+            "split_ms": split_ms,
             "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),
         },
     )
@@ -149,7 +174,10 @@ def measurement_of_durations(
 
 def case_block(measurement: Measurement, *, facts: Mapping[str, Fact]) -> CaseBlock:
     """Complete the block of a case measured outside pytest-benchmark."""
-    values_ns = np.rint(measurement.values_s * NS_PER_S).astype(np.int64)
+    histogram = measurement.histogram
+    if histogram is None:
+        values_ns = np.rint(measurement.values_s * NS_PER_S).astype(np.int64)
+        histogram = LogLinearHistogram.of(values_ns)
     return CaseBlock.model_validate(
         {
             **measurement.block,
@@ -157,8 +185,8 @@ def case_block(measurement: Measurement, *, facts: Mapping[str, Fact]) -> CaseBl
             "measure": measurement.measure,
             "facts": dict(facts),
             "wall_s": measurement.wall_s,
-            "histogram": LogLinearHistogram.of(values_ns).to_json(),
-            "values_count": len(values_ns),
+            "histogram": histogram.to_json(),
+            "values_count": len(histogram),
         }
     )
 
@@ -175,14 +203,31 @@ def micro_block(data_s: Sequence[float], *, facts: Mapping[str, Fact]) -> CaseBl
     )
 
 
-def extra_stats(
-    values_s: npt.NDArray[np.float64], *, throughput_per_s: float, errors_count: int
-) -> dict[str, float]:
-    """Return the compared keys that pytest-benchmark does not know, in seconds."""
-    return {
-        **supported_quantiles(values_s),
-        "throughput": throughput_per_s,
-        "errors": errors_count,
+def measured_stats(measurement: Measurement) -> dict[str, Any]:
+    """Return the fields of `stats` that pytest-benchmark cannot know, in seconds.
+
+    `ops` is 1/mean there, which for concurrent callers is not operations per second.
+    """
+    histogram = measurement.histogram
+    fields: dict[str, Any] = {}
+    if histogram is not None:
+        fields |= exact_stats(measurement.values_s)
+        fields["rounds"] = len(histogram)
+        fields["min"] = histogram.value_min / NS_PER_S
+        fields["max"] = histogram.value_max / NS_PER_S
+        fields |= {
+            key: value / 1000
+            for key, value in _histogram_quantiles_ms(histogram).items()
+        }
+    else:
+        if len(measurement.values_s) > REPLAY_BUDGET:
+            fields |= exact_stats(measurement.values_s)
+        fields |= supported_quantiles(measurement.values_s)
+    throughput = measurement.throughput_per_s
+    return fields | {
+        "ops": throughput,
+        "throughput": throughput,
+        "errors": measurement.errors_count,
     }
 
 
@@ -215,6 +260,14 @@ def exact_stats(values_s: npt.NDArray[np.float64]) -> dict[str, Any]:
         "ld15iqr": float(inside.min()),
         "hd15iqr": float(inside.max()),
         "total": float(values_s.sum()),
+    }
+
+
+def _histogram_quantiles_ms(histogram: LogLinearHistogram) -> dict[str, float]:
+    return {
+        key: histogram.quantile(q) / NS_PER_MS
+        for key, q in QUANTILES.items()
+        if len(histogram) >= samples_needed(q)
     }
 
 

@@ -1,0 +1,92 @@
+"""Samples folded into histograms: a run of any length in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clock import NS_PER_S
+from harness.load.histogram import LogLinearHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.load.samples import SampleLog
+
+Key = TypeVar("Key")
+
+PARTS = ("start_delay", "checkout_wait", "service_time", "response_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What is kept of samples that are not kept themselves; adds up by `merged`.
+
+    Attributes:
+        histograms: Of each part in `PARTS`, of operations that succeeded.
+        errors: Failed operations by class name.
+        per_second: Second of the clock -> completed operations that ended in it.
+        workers: Worker index -> operations it finished.
+        finished_max_ns: When the last operation finished; 0 without any.
+    """
+
+    histograms: dict[str, LogLinearHistogram]
+    errors: dict[str, int] = field(default_factory=dict)
+    per_second: dict[int, int] = field(default_factory=dict)
+    workers: dict[int, int] = field(default_factory=dict)
+    finished_max_ns: int = 0
+
+    @classmethod
+    def of(cls, log: SampleLog) -> Folded:
+        """Fold a log; its rows are no longer needed afterwards."""
+        good = log.where(log.succeeded)
+        return cls(
+            histograms={
+                part: LogLinearHistogram.of(getattr(good, f"{part}_ns"))
+                for part in PARTS
+            },
+            errors=log.errors,
+            per_second=_counts(good.finished_ns // NS_PER_S),
+            workers=_counts(log.worker),
+            finished_max_ns=int(log.finished_ns.max()) if len(log) else 0,
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[Folded]) -> Folded:
+        """Add what several workers folded; the order does not matter."""
+        return cls(
+            histograms={
+                name: LogLinearHistogram.merged([p.histograms[name] for p in parts])
+                for name in PARTS
+            },
+            errors=_added([part.errors for part in parts]),
+            per_second=_added([part.per_second for part in parts]),
+            workers=_added([part.workers for part in parts]),
+            finished_max_ns=max((p.finished_max_ns for p in parts), default=0),
+        )
+
+    @property
+    def completed(self) -> int:
+        """Operations that finished without error."""
+        return len(self.histograms["response_time"])
+
+    @property
+    def failed(self) -> int:
+        """Operations that raised."""
+        return sum(self.errors.values())
+
+
+def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return {int(value): int(n) for value, n in zip(found, counts, strict=True)}
+
+
+def _added(parts: Sequence[dict[Key, int]]) -> dict[Key, int]:
+    total: dict[Key, int] = {}
+    for part in parts:
+        for key, count in part.items():
+            total[key] = total.get(key, 0) + count
+    return total

@@ -1,0 +1,85 @@
+"""The open loop: operations start on schedule, whatever became of earlier ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.clock import SYSTEM_CLOCK, Clock
+from harness.load.plan import GRACE_S, RAW_BUDGET, OpenPlan
+from harness.load.runner import run_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.load.result import LoadResult
+    from harness.load.schedules import Schedule
+
+
+def run_open_loop(
+    operation: Callable[..., Any],
+    schedule: Schedule,
+    *,
+    workers: int,
+    processes: int = 1,
+    warmup_s: float = 0.0,
+    drain_s: float = 1.0,
+    process_setup: Callable[[], Any] | None = None,
+    process_teardown: Callable[[Any], object] | None = None,
+    setup: Callable[[int], Any] | None = None,
+    teardown: Callable[[Any], object] | None = None,
+    seed: int = 1,
+    grace_s: float = GRACE_S,
+    raw_budget: int = RAW_BUDGET,
+    clock: Clock = SYSTEM_CLOCK,
+) -> LoadResult:
+    """Start *operation* at the times of *schedule* and time it from there.
+
+    Response time counts from when an operation *should* have started, so a stall is
+    charged to every arrival it delays (no coordinated omission, Tene 2013). Within
+    a process all workers share one queue of arrivals: one waits only while every
+    worker is busy. That asks what users of the whole service wait, not what users
+    bound to one connection do.
+
+    Args:
+        operation: See `run_closed_loop`.
+        schedule: When operations should start.
+        workers: Most operations in flight at once, over all processes. Arrivals that
+            find no free worker wait, and their wait is their start delay.
+        processes: Processes to spread the workers over; each takes every nth
+            arrival.
+        warmup_s: Arrivals due in the first seconds are kept apart.
+        drain_s: How long after the schedule's end waiting arrivals are still
+            started; those left then are counted as dropped.
+        process_setup: See `run_closed_loop`, also for the arguments below.
+        process_teardown: Likewise.
+        setup: Likewise.
+        teardown: Likewise.
+        seed: Likewise.
+        grace_s: Likewise.
+        raw_budget: Likewise.
+        clock: Likewise.
+
+    Returns:
+        Every arrival accounted for: completed, failed, dropped or unfinished.
+
+    Raises:
+        ConfigError: If an argument is impossible; nothing has been started.
+        LoadError: If a worker process died; the message names it.
+        BaseException: What a set-up or tear-down raised.
+    """
+    plan = OpenPlan(
+        operation=operation,
+        schedule=schedule,
+        workers=workers,
+        processes=processes,
+        warmup_s=warmup_s,
+        drain_s=drain_s,
+        process_setup=process_setup,
+        process_teardown=process_teardown,
+        setup=setup,
+        teardown=teardown,
+        seed=seed,
+        grace_s=grace_s,
+        raw_budget=raw_budget,
+    )
+    return run_plan(plan, clock=clock)

@@ -1,0 +1,94 @@
+"""Running a plan: in this process, or spread over several."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from harness.load.async_crew import AsyncCrew
+from harness.load.crew import Crew, ShareResult
+from harness.load.folding import Folded
+from harness.load.loops import ClosedLoop, OpenLoop
+from harness.load.plan import ClosedPlan, OpenPlan, Plan
+from harness.load.result import LoadResult
+from harness.load.samples import SampleLog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.clock import Clock
+
+
+def make_crew(plan: Plan, *, rank: int, clock: Clock) -> Crew | AsyncCrew:
+    """Return the crew that runs process *rank*'s share of the plan."""
+    loop: ClosedLoop | OpenLoop
+    if isinstance(plan, OpenPlan):
+        loop = OpenLoop(plan, rank=rank)
+    elif isinstance(plan, ClosedPlan):
+        loop = ClosedLoop(plan, rank=rank)
+    else:
+        msg = f"no loop runs a {type(plan).__name__}"
+        raise TypeError(msg)
+    kind = AsyncCrew if is_async(plan) else Crew
+    return kind(plan, loop, rank=rank, clock=clock)
+
+
+def is_async(plan: Plan) -> bool:
+    """Whether the operation is a coroutine function, or an object called as one."""
+    operation = plan.operation
+    return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
+        getattr(operation, "__call__", None)  # noqa: B004  # its kind, not whether
+    )
+
+
+def run_plan(plan: Plan, *, clock: Clock) -> LoadResult:
+    """Run a plan and bring back every operation, accounted for.
+
+    Raises:
+        LoadError: If a worker process died; it is named.
+        BaseException: What a set-up or tear-down raised.
+    """
+    if plan.processes == 1:
+        crew = make_crew(plan, rank=0, clock=clock)
+        shares = [crew.run(clock.monotonic_ns)]
+    else:
+        from harness.load.processes import run_in_processes
+
+        shares = run_in_processes(plan)
+    return merged(plan, shares)
+
+
+def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:
+    """Add up the shares of all processes."""
+    folded = None
+    if any(share.folded is not None for share in shares):
+        folded = Folded.merged(
+            [share.folded or Folded.of(share.samples) for share in shares]
+        )
+        samples = SampleLog.empty()
+    else:
+        samples = SampleLog.concatenate([share.samples for share in shares])
+    examples: dict[str, BaseException] = {}
+    for share in shares:
+        examples = {**share.examples, **examples}
+    measure_from_ns = min(share.measure_from_ns for share in shares)
+    ended_ns = max(share.ended_ns for share in shares)
+    open_loop = isinstance(plan, OpenPlan)
+    return LoadResult(
+        loop="open" if open_loop else "closed",
+        workers=plan.workers,
+        processes=plan.processes,
+        schedule=plan.schedule.describe() if isinstance(plan, OpenPlan) else None,
+        samples=samples,
+        folded=folded,
+        warmup=SampleLog.concatenate([share.warmup for share in shares]),
+        measure_from_ns=measure_from_ns,
+        wall_ns=max(0, ended_ns - measure_from_ns),
+        generator_cpu_ns=sum(share.cpu_ns for share in shares),
+        generator_cpu_ns_max=max(share.cpu_ns for share in shares),
+        # An arrival in the hands of a worker that never returned was taken.
+        dropped=sum(share.untaken for share in shares),
+        unfinished=sum(share.unfinished for share in shares),
+        examples=examples,
+        interrupted=any(share.interrupted for share in shares),
+    )

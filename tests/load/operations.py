@@ -1,0 +1,41 @@
+"""Operations that a spawned process can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+
+class PausesError(Exception):
+    pass
+
+
+def pause(context):
+    context.acquired()
+    time.sleep(0.001)
+
+
+def record_process(context):
+    context.shared.append(os.getpid())
+
+
+def open_list():
+    return []
+
+
+def fail_in_process_setup():
+    msg = "no connection for you"
+    raise PausesError(msg)
+
+
+def fail_often(context):
+    if context.random.random() < 0.25:
+        msg = "as drawn"
+        raise PausesError(msg)
+
+
+def kill_own_process(context):
+    if context.worker == 1 and context.random.random() < 0.02:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.001)

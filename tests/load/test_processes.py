@@ -1,0 +1,121 @@
+"""Several processes make one run: one start, one accounting, no silent loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ConfigError, LoadError
+from harness.load import constant_arrivals, run_closed_loop, run_open_loop
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture
+def operations(monkeypatch):
+    """The module of operations, importable here and in spawned processes."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import operations
+
+    return operations
+
+
+def test_processes_split_the_arrivals_and_lose_none(operations):
+    schedule = constant_arrivals(rate_per_s=300, duration_s=1.0)
+    result = run_open_loop(
+        operations.pause, schedule, workers=6, processes=3, warmup_s=0.1
+    )
+    assert len(result.warmup) == 30
+    assert result.scheduled == 270
+    assert result.completed == 270
+    assert set(result.samples.worker) <= set(range(6))
+    offsets = sorted(result.samples.intended_ns - result.measure_from_ns)
+    expected = [round(i * 1e9 / 300) for i in range(270)]
+    assert offsets == pytest.approx(expected, abs=2)
+
+
+def test_a_count_is_split_exactly(operations):
+    result = run_closed_loop(operations.pause, workers=4, processes=2, count=101)
+    assert result.completed == 101
+
+
+def test_each_process_is_set_up_once_and_shares_that_among_its_workers(operations):
+    result = run_closed_loop(
+        operations.record_process,
+        workers=4,
+        processes=2,
+        count=40,
+        process_setup=operations.open_list,
+    )
+    assert result.failed == 0
+    assert result.processes == 2
+
+
+def test_failures_are_merged_by_class(operations):
+    result = run_closed_loop(operations.fail_often, workers=4, processes=2, count=400)
+    assert result.errors == {"PausesError": result.failed}
+    assert 50 < result.failed < 150
+    assert str(result.examples["PausesError"]) == "as drawn"
+
+
+def test_a_dead_process_fails_the_run_by_name(operations):
+    with pytest.raises(LoadError, match=r"worker process 1 \(pid \d+\) died with sig"):
+        run_closed_loop(
+            operations.kill_own_process, workers=4, processes=2, duration_s=20
+        )
+
+
+def test_a_setup_that_fails_in_a_process_shows_its_own_error(operations):
+    with pytest.raises(operations.PausesError, match="no connection for you"):
+        run_closed_loop(
+            operations.pause,
+            workers=2,
+            processes=2,
+            count=10,
+            process_setup=operations.fail_in_process_setup,
+        )
+
+
+def test_what_cannot_be_sent_is_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match="module-level functions"):
+        run_closed_loop(lambda _: None, workers=2, processes=2, count=2)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(processes, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, sys, threading, time
+            sys.path.insert(0, {str(FOLDER)!r})
+            import operations
+            from harness.load import run_closed_loop
+
+            if __name__ == "__main__":
+                timer = threading.Timer(2.0, lambda: os.kill(0, {int(signal.SIGINT)}))
+                timer.start()
+                result = run_closed_loop(
+                    operations.pause, workers=2, processes={processes}, duration_s=60
+                )
+                print(result.interrupted, result.completed > 10, result.wall_s < 30)
+            """
+        )
+    )
+    outcome = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        env=os.environ,
+        check=False,
+    )
+    assert outcome.stdout.split() == ["True", "True", "True"], outcome.stderr
+    assert outcome.stderr == ""
