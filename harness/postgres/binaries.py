@@ -45,8 +45,8 @@ def find_binaries(bin_dir: Path | None, *, environment: Mapping[str, str]) -> Bi
         TargetError: There is none, or the folder named by the setting has none.
     """
     tried: list[str] = []
-    candidates = [_named(bin_dir)] if bin_dir is not None else _candidates()
-    for candidate in candidates:
+    found_here = [_named(bin_dir)] if bin_dir is not None else installed_binaries()
+    for candidate in found_here:
         problem = _problem_of(candidate, environment)
         if problem is None:
             return candidate
@@ -73,7 +73,8 @@ def _named(bin_dir: Path) -> Binaries:
     )
 
 
-def _candidates() -> Iterator[Binaries]:
+def installed_binaries() -> Iterator[Binaries]:
+    """Yield every Postgres on this machine, the one to prefer first, untried."""
     wheel = _wheel()
     if wheel is not None:
         yield wheel

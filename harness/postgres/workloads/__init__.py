@@ -13,10 +13,12 @@ from harness.postgres.workloads.lookups import (
 )
 from harness.postgres.workloads.source import Held, Pooled
 from harness.postgres.workloads.tally import Claim, Tally
+from harness.postgres.workloads.tpcb import AccountLookup, TpcB
 from harness.postgres.workloads.witness import Witness
 from harness.postgres.workloads.workload import Worker, Workload
 
 __all__ = [
+    "AccountLookup",
     "Claim",
     "FiveLookups",
     "Held",
@@ -27,6 +29,7 @@ __all__ = [
     "ReadWriteMix",
     "TableWorkload",
     "Tally",
+    "TpcB",
     "UserLookup",
     "Witness",
     "Worker",

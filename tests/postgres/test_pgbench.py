@@ -1,0 +1,145 @@
+"""pgbench is found, run without showing a password, and read correctly."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.errors import TargetError
+from harness.postgres import pgbench as module
+from harness.postgres.connect import connect
+from harness.postgres.embedded import start_embedded
+from harness.postgres.pgbench import find_pgbench, run_pgbench
+from harness.postgres.pgbench_tables import HISTORY, seed_pgbench
+from harness.postgres.server import AttachedServer, ConnectArguments
+
+HOSTILE = "pa:ss\\wo rd'#=x"
+
+
+@pytest.fixture(scope="module")
+def server(make_settings):
+    server = start_embedded(make_settings(), reason="for a test")
+    with connect(server.connect_arguments()) as connection:
+        seed_pgbench(connection, scale=1)
+        literal = HOSTILE.replace("'", "''")
+        connection.execute(f"CREATE ROLE guest LOGIN SUPERUSER PASSWORD '{literal}'")
+    arguments = server.connect_arguments() | {"user": "guest", "password": HOSTILE}
+    yield AttachedServer(arguments=ConnectArguments(arguments), info=server.info)
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def pgbench():
+    found = find_pgbench()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
+def test_select_only_is_read(protocol, server, pgbench):
+    result = run_pgbench(
+        pgbench, server, clients=2, threads=4, duration_s=1, protocol=protocol
+    )
+
+    assert (result.clients, result.threads) == (2, 2)
+    assert result.protocol == protocol
+    assert result.transactions > 100
+    assert result.failed == 0
+    assert result.throughput_per_s == pytest.approx(result.transactions, rel=0.3)
+    assert 0 < result.cpu_s < 2.5
+    assert result.rate_per_s is None
+    assert "start_delay_ms" not in result.details()
+
+
+def test_tpcb_leaves_its_rows(server, pgbench):
+    with connect(server.connect_arguments()) as connection:
+        count = f"SELECT count(*) FROM {HISTORY}"
+        before = connection.execute(count).fetchone()[0]
+        result = run_pgbench(
+            pgbench, server, clients=2, duration_s=1, workload="tpcb-like"
+        )
+        after = connection.execute(count).fetchone()[0]
+
+    assert after - before == result.transactions > 0
+
+
+def test_rate_gives_response_times_and_start_delays_from_its_log(server, pgbench):
+    result = run_pgbench(pgbench, server, clients=4, duration_s=2, rate_per_s=200)
+
+    assert 300 < result.transactions < 500
+    assert 0 < result.start_delay_ms["p50"] < result.response_time_ms["p50"]
+    assert result.details()["rate_per_s"] == 200
+
+
+def test_script_is_run(server, pgbench):
+    script = "\\set aid random(1, 100)\nSELECT pg_sleep(0.01), :aid;\n"
+
+    result = run_pgbench(pgbench, server, clients=1, duration_s=1, script=script)
+
+    assert 10 < result.transactions <= 100
+    assert result.latency_ms_mean >= 10
+
+
+def test_password_is_in_no_argument_and_no_variable(server, pgbench, monkeypatch):
+    """Others on the machine can read both; the file is for its owner alone."""
+    seen = {}
+    real = subprocess.run
+
+    def run(argv, *, env, **options):
+        if "--version" not in argv:
+            seen["told"] = f"{argv} {env}"
+            seen["file"] = Path(env["PGPASSFILE"]).read_text()
+            seen["modes"] = {
+                stat.S_IMODE(Path(env[name]).stat().st_mode)
+                for name in ("PGPASSFILE", "PGSERVICEFILE")
+            }
+            seen["folder"] = options["cwd"]
+            seen["service"] = Path(env["PGSERVICEFILE"]).read_text()
+        return real(argv, env=env, **options)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setenv("LAKEBASE_PASSWORD", HOSTILE)
+    run_pgbench(pgbench, server, clients=1, duration_s=1)
+
+    assert HOSTILE not in seen["told"]
+    assert "pa:ss" not in seen["told"]
+    assert HOSTILE not in seen["service"]
+    assert seen["file"] == "*:*:*:*:pa\\:ss\\\\wo rd'#=x\n"
+    assert seen["modes"] == {0o600}
+    assert not seen["folder"].exists()
+
+
+def test_refusal_is_its_own_reason_without_the_password(server, pgbench):
+    wrong = server.connect_arguments() | {"password": "canary-password"}
+    stranger = AttachedServer(arguments=ConnectArguments(wrong), info=server.info)
+
+    with pytest.raises(
+        TargetError, match=r"pgbench failed: .*authentication"
+    ) as caught:
+        run_pgbench(pgbench, stranger, clients=1, duration_s=1)
+    assert "canary" not in str(caught.value)
+
+    with pytest.raises(TargetError, match='relation "nothing" does not exist'):
+        run_pgbench(
+            pgbench, server, clients=1, duration_s=1, script="SELECT * FROM nothing;"
+        )
+
+
+def test_folder_of_the_setting_comes_first(tmp_path):
+    program = tmp_path / "pgbench"
+    program.write_text("#!/bin/sh\necho 'pgbench (PostgreSQL) 99.1'\n")
+    program.chmod(0o755)
+
+    assert find_pgbench(tmp_path).version == "99.1"
+
+
+def test_pgbench_that_does_not_run_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "pgbench").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "pgbench").chmod(0o755)
+    monkeypatch.setattr(module, "installed_binaries", lambda: iter(()))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert find_pgbench(tmp_path) is None
