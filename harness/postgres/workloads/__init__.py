@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from harness.postgres.workloads.ingest import (
+    CopyRows,
+    InsertBatch,
+    InsertPipeline,
+    InsertRows,
+    UpsertRows,
+    make_ingest_table,
+)
 from harness.postgres.workloads.lookups import (
     FiveLookups,
     PipelinedLookup,
@@ -16,12 +24,19 @@ from harness.postgres.workloads.tally import Claim, Tally
 from harness.postgres.workloads.tpcb import AccountLookup, TpcB
 from harness.postgres.workloads.witness import Witness
 from harness.postgres.workloads.workload import Worker, Workload
+from harness.postgres.workloads.ycsb import YCSB_MIXES, Mix, Ycsb
 
 __all__ = [
+    "YCSB_MIXES",
     "AccountLookup",
     "Claim",
+    "CopyRows",
     "FiveLookups",
     "Held",
+    "InsertBatch",
+    "InsertPipeline",
+    "InsertRows",
+    "Mix",
     "PipelinedLookup",
     "Pooled",
     "PrimaryKeyLookup",
@@ -30,8 +45,11 @@ __all__ = [
     "TableWorkload",
     "Tally",
     "TpcB",
+    "UpsertRows",
     "UserLookup",
     "Witness",
     "Worker",
     "Workload",
+    "Ycsb",
+    "make_ingest_table",
 ]

@@ -9,6 +9,9 @@ from harness.errors import TargetError
 if TYPE_CHECKING:
     from harness.postgres.workloads.session import Session
 
+# To plan a range, the planner looks up both ends of the index, which counts.
+PLANNER_PROBES = 2
+
 
 def scans_of(session: Session, relation: str) -> int:
     """Return how often a table was scanned, by index or whole, up to now.

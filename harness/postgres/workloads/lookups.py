@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ConfigError, WorkNotDoneError
 from harness.postgres.keys import Keys, Uniform, key_source
 from harness.postgres.seeding import statement
-from harness.postgres.workloads.counters import scans_of, whole_number
+from harness.postgres.workloads.counters import (
+    PLANNER_PROBES,
+    scans_of,
+    whole_number,
+)
 from harness.postgres.workloads.tally import Claim, Tally
 from harness.postgres.workloads.workload import Worker, Workload
 
@@ -24,8 +28,6 @@ WRITE_RATIO = 0.2
 AMOUNT_MAX_CENTS = 100_000
 RANGE_ROWS = 100
 PIPELINE_DEPTH = 16
-# To plan a range, the planner looks up both ends of the index, which counts.
-PLANNER_PROBES = 2
 SCANS = "table scans counted by the server"
 UPDATES = "updates committed"
 

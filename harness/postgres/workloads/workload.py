@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from abc import ABC, abstractmethod
+from array import array
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,10 @@ class Worker:
         pool: Where it checks connections out.
         random: Its random source, once its first operation has brought it.
         key: Gives its next key.
-        number: Counts its operations, for workloads that number what they write.
+        inserted: Numbers of the records it has inserted.
     """
 
-    __slots__ = ("index", "key", "number", "pool", "random", "session", "tally")
+    __slots__ = ("index", "inserted", "key", "pool", "random", "session", "tally")
 
     def __init__(
         self, *, index: int, session: Session | None, pool: Pool | None
@@ -52,7 +53,7 @@ class Worker:
         self.pool = pool
         self.random: random.Random | None = None
         self.key: Callable[[], int] = _no_key
-        self.number = 0
+        self.inserted = array("q")
 
 
 class Workload(ABC):
