@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.clock import NS_PER_S
 from harness.load.folding import Folded
 
 if TYPE_CHECKING:
     from harness.load.samples import SampleLog
+    from harness.load.surroundings import Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class LoadResult:
         unfinished: Operations that had not returned when the run gave up on them.
         examples: The first error of each class, to show a cause.
         interrupted: Whether Ctrl-C ended the run early.
+        surroundings: What else the machine did; None where nobody looked.
     """
 
     loop: str
@@ -53,11 +58,32 @@ class LoadResult:
     unfinished: int = 0
     examples: dict[str, BaseException] = field(default_factory=dict)
     interrupted: bool = False
+    surroundings: Surroundings | None = None
 
     @cached_property
     def summary(self) -> Folded:
         """The run as histograms, however it was kept."""
         return self.folded or Folded.of(self.samples)
+
+    @property
+    def operations_by_worker(self) -> npt.NDArray[np.int64]:
+        """Finished operations of each worker, shape (workers,)."""
+        counts = np.zeros(self.workers, dtype=np.int64)
+        for worker, count in self.summary.workers.items():
+            counts[worker] = count
+        return counts
+
+    @property
+    def completed_per_second(self) -> npt.NDArray[np.float64]:
+        """Completed operations in each whole second of the run, oldest first.
+
+        The first and the last second of the clock are left out: they are cut.
+        """
+        per_second = self.summary.per_second
+        if not per_second:
+            return np.array([])
+        span = range(min(per_second) + 1, max(per_second))
+        return np.array([float(per_second.get(second, 0)) for second in span])
 
     @property
     def completed(self) -> int:

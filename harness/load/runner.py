@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.clock import SYSTEM_CLOCK
 from harness.load.async_crew import AsyncCrew
 from harness.load.crew import Crew, ShareResult
 from harness.load.folding import Folded
@@ -12,6 +14,7 @@ from harness.load.loops import ClosedLoop, OpenLoop
 from harness.load.plan import ClosedPlan, OpenPlan, Plan
 from harness.load.result import LoadResult
 from harness.load.samples import SampleLog
+from harness.load.surroundings import watch_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +51,7 @@ def run_plan(plan: Plan, *, clock: Clock) -> LoadResult:
         LoadError: If a worker process died; it is named.
         BaseException: What a set-up or tear-down raised.
     """
+    finish = watch_surroundings() if clock is SYSTEM_CLOCK else None
     if plan.processes == 1:
         crew = make_crew(plan, rank=0, clock=clock)
         shares = [crew.run(clock.monotonic_ns)]
@@ -55,7 +59,8 @@ def run_plan(plan: Plan, *, clock: Clock) -> LoadResult:
         from harness.load.processes import run_in_processes
 
         shares = run_in_processes(plan)
-    return merged(plan, shares)
+    result = merged(plan, shares)
+    return replace(result, surroundings=finish()) if finish else result
 
 
 def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:

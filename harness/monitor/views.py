@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.reports.bridge import case_block_of
 from harness.reports.record import Fact  # noqa: TC001  # pydantic reads it
-from harness.reports.table import doubts
 
 if TYPE_CHECKING:
     from typing import Self
@@ -102,7 +101,7 @@ class CaseView(_View):
             values_count=block.values_count,
             workers=block.workers,
             facts=block.facts,
-            doubts=tuple(doubts(block)),
+            doubts=tuple(block.doubts),
         )
 
 

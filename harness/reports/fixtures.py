@@ -59,6 +59,10 @@ def record_load(benchmark: Any, request: pytest.FixtureRequest) -> Callable[...,
             pytest.fail(f"{error}; first error: {cause}", pytrace=False)
         measurement.block["details"] = dict(details or {})
         _file(benchmark, request, measurement)
+        if result.interrupted:
+            # The engine took Ctrl-C to end the run cleanly; pytest is told now.
+            so_far = f"{result.completed} operations in {result.wall_s:.1f} s"
+            raise KeyboardInterrupt(so_far)
 
     return record
 

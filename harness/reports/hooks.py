@@ -219,6 +219,7 @@ def _file_case(item: pytest.Item) -> None:
     if outcome.startswith("skipped"):
         return
     from harness.reports.bridge import finished_record, release_raw_data
+    from harness.reports.journal import INVALID
 
     journal = _journal(item.config, state)
     if outcome:
@@ -229,10 +230,14 @@ def _file_case(item: pytest.Item) -> None:
     if fixture is None or fixture.stats is None:
         journal.add_failed(item.nodeid, "passed, but measured nothing")
         return
+    measurement = item.stash.get(MEASUREMENT, None)
+    if measurement is not None and measurement.invalid:
+        fixture.has_error = True
+        journal.add_failed(item.nodeid, f"{INVALID}{measurement.invalid}")
+        return
     facts: dict[str, Any] = {}
     for part in item.config.hook.pytest_lakegauge_facts(item=item):
         facts |= part or {}
-    measurement = item.stash.get(MEASUREMENT, None)
     record = finished_record(
         fixture.stats, measurement, facts=facts, include_data=state.include_data
     )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# Begins the outcome of a case that passed as a test but is no result.
+INVALID = "invalid: "
+
+
 class Journal:
     """Collects the records of one run and keeps a readable report of them on disk.
 

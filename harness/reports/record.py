@@ -60,6 +60,7 @@ class CaseBlock(_Block):
         generator_cpu_utilization: CPU time of the load generator per wall time;
             1.0 is one whole core.
         details: Further figures of the subject, in the units of their names.
+        doubts: Why a reader should hesitate to believe this case, a sentence each.
         histogram: The compared values as a mergeable histogram.
         values_count: How many values `stats` was computed from.
     """
@@ -77,6 +78,7 @@ class CaseBlock(_Block):
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     generator_cpu_utilization: float | None = None
     details: dict[str, Any] = Field(default_factory=dict)
+    doubts: list[str] = Field(default_factory=list)
     histogram: dict[str, Any] | None = None
     values_count: int
 
@@ -88,7 +90,8 @@ class RunBlock(_Block):
         complete: False while the run goes on, and for ever if it was killed.
         smoke: Whether smoke values were used.
         failed: Cases that did not pass and are therefore not in the report, with
-            the outcome: {"benchmarks/test_x.py::test_y": "failed"}.
+            the outcome: {"benchmarks/test_x.py::test_y": "failed in call"}, or with
+            what made the result invalid.
     """
 
     complete: bool

@@ -14,6 +14,7 @@ from harness.load import (
     samples_needed,
     supported_quantiles,
 )
+from harness.load.doubts import doubts_about
 from harness.reports.record import Accounting, CaseBlock, Fact
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Measurement:
         wall_s: Time they took together, in seconds.
         block: The parts of the `CaseBlock` known already.
         histogram: All values, where they were too many to keep one by one.
+        invalid: Why this is no result; None if it is one.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Measurement:
     wall_s: float
     block: dict[str, Any] = field(default_factory=dict)
     histogram: LogLinearHistogram | None = None
+    invalid: str | None = None
 
     @property
     def values_count(self) -> int:
@@ -102,7 +105,10 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
         ranks = (np.arange(REPLAY_BUDGET) + 0.5) / REPLAY_BUDGET
         values_s = histogram.quantiles(ranks) / NS_PER_S
         split_ms = {part: _histogram_quantiles_ms(parts[part]) for part in SPLIT}
+    doubts = doubts_about(result)
+    disqualifying = [doubt.sentence for doubt in doubts if doubt.invalid]
     return Measurement(
+        invalid="; ".join(disqualifying) or None,
         kind=f"{result.loop}_loop",
         measure=measure,
         values_s=values_s,
@@ -124,6 +130,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
             "interrupted": result.interrupted,
             "errors": result.errors,
             "split_ms": split_ms,
+            "doubts": [doubt.sentence for doubt in doubts],
             "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),
         },
     )
@@ -167,6 +174,7 @@ def measurement_of_durations(
                 unfinished=0,
             ),
             "errors": errors,
+            "doubts": _failures(errors),
             "details": dict(details or {}),
         },
     )
@@ -261,6 +269,11 @@ def exact_stats(values_s: npt.NDArray[np.float64]) -> dict[str, Any]:
         "hd15iqr": float(inside.max()),
         "total": float(values_s.sum()),
     }
+
+
+def _failures(errors: Mapping[str, int]) -> list[str]:
+    listed = ", ".join(f"{name} x{count}" for name, count in errors.items())
+    return [f"operations failed: {listed}"] if errors else []
 
 
 def _histogram_quantiles_ms(histogram: LogLinearHistogram) -> dict[str, float]:

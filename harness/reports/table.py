@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 from harness.load import QUANTILES, samples_needed
 from harness.reports.bridge import case_block_of
 from harness.reports.compare import COMPARED, CaseComparison
+from harness.reports.journal import INVALID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from harness.reports.record import CaseBlock
 
 _SHOWN_QUANTILES = ("p50", "p95", "p99")
-# Above this share of a core the threads of one Python process mostly wait for its
-# interpreter lock, and the figure says more of the client than of the server.
-GENERATOR_BUSY = 0.85
 # Narrower, and a table of eight columns breaks its words.
 _WIDTH_MIN, _WIDTH_MAX = 112, 140
 
@@ -183,7 +180,9 @@ def notes(
     for comparison in sorted(comparisons, key=lambda c: c.fullname):
         name, reasons = comparison.fullname, "; ".join(comparison.reasons)
         if comparison.status == "failed":
-            lines.append(f"FAILED, not recorded: {name} ({reasons})")
+            what = "INVALID" if reasons.startswith(INVALID) else "FAILED"
+            reasons = reasons.removeprefix(INVALID)
+            lines.append(f"{what}, not recorded: {name} ({reasons})")
         elif comparison.status == "missing":
             lines.append(
                 f"MISSING: {name} is in baseline {baseline_label}, not in this run"
@@ -201,33 +200,12 @@ def notes(
     return lines
 
 
-def doubts(block: CaseBlock) -> list[str]:
-    """Return why the reader should hesitate to believe this case, a sentence each.
-
-    The same doubt has the same words in every case, so that cases can be listed
-    under it.
-    """
-    found = []
-    if (block.generator_cpu_utilization or 0) > GENERATOR_BUSY:
-        found.append(
-            f"the load generator used more than {GENERATOR_BUSY:.0%} of a core, so "
-            "this may be the limit of the client, not of the server; compare with "
-            "fewer threads"
-        )
-    if block.errors:
-        listed = ", ".join(f"{name} x{count}" for name, count in block.errors.items())
-        found.append(f"operations failed: {listed}")
-    if block.accounting is not None and block.accounting.unfinished:
-        found.append(f"{block.accounting.unfinished} operations never returned")
-    return found
-
-
 def _doubt_lines(comparisons: Sequence[CaseComparison]) -> list[str]:
     cases: defaultdict[str, list[str]] = defaultdict(list)
     for comparison in sorted(comparisons, key=lambda c: c.fullname):
         record = comparison.contender
         block = case_block_of(record) if record is not None else None
         if record is not None and block is not None:
-            for doubt in doubts(block):
+            for doubt in block.doubts:
                 cases[doubt].append(record["name"].removeprefix("test_"))
     return [f"DOUBT: {doubt}: {', '.join(names)}" for doubt, names in cases.items()]

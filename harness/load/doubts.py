@@ -1,0 +1,234 @@
+"""Doubts: why a result may not mean what it seems to, and when it means nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.clock import NS_PER_MS
+from harness.load.fairness import jain_index
+from harness.load.quantiles import samples_needed
+from harness.load.steady import drift, warmup_share
+
+if TYPE_CHECKING:
+    from harness.load.result import LoadResult
+    from harness.load.samples import Nanoseconds
+
+# Above the first figure a result is doubted, above the second it is invalid. They
+# are shares unless they say otherwise. Where they come from: docs/methodology.md.
+GENERATOR_CPU = (0.85, 0.97)  # of a core, open loop; a closed loop is only doubted
+SCHEDULING_LAG_MS = (0.5, 5.0)  # p99 of the start delay while a worker was free
+OTHERS_CPU = (0.25, 0.75)  # of the whole machine
+STOLEN_CPU = (0.02, 0.20)  # of the whole machine
+# Below the first figure a result is doubted, below the second it is invalid.
+JAIN_INDEX = (0.80, 0.50)
+# Only doubts.
+DRIFT = 0.20  # throughput of the last third against the first
+WARMUP_SHARE = 0.10  # of the run looks like warm-up
+# A worker that finished nothing is starved only where the others finished this many.
+STARVED_AT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One reason to hesitate.
+
+    Attributes:
+        sentence: What was seen and what to do next.
+        invalid: Whether the result is to be discarded for it.
+    """
+
+    sentence: str
+    invalid: bool = False
+
+
+def doubts_about(result: LoadResult) -> list[Doubt]:
+    """Return every doubt about a run, the disqualifying ones first."""
+    found = [
+        *_generator(result),
+        *_scheduling_lag(result),
+        *_surroundings(result),
+        *_fairness(result),
+        *_accounting(result),
+        *_course(result),
+    ]
+    return sorted(found, key=lambda doubt: not doubt.invalid)
+
+
+def free_worker_delays_ns(result: LoadResult) -> Nanoseconds:
+    """Return the start delays of arrivals that came while a worker was free, in ns.
+
+    A delay while all workers are busy is the server's doing: the arrival waits for
+    an answer to another. A delay while one is free is the generator's own: timer,
+    interpreter lock or a busy machine. Operations in flight at a time are those
+    started before it less those finished before it.
+    """
+    samples = result.samples
+    # Warm-up operations may still have been in flight when measuring began.
+    started_ns = np.sort(np.concatenate((samples.started_ns, result.warmup.started_ns)))
+    finished_ns = np.sort(
+        np.concatenate((samples.finished_ns, result.warmup.finished_ns))
+    )
+    at_ns = samples.intended_ns
+    in_flight = np.searchsorted(started_ns, at_ns, side="left") - np.searchsorted(
+        finished_ns, at_ns, side="left"
+    )
+    # Those waiting ahead of it will take a free worker first.
+    order = np.argsort(at_ns, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    waiting = rank - np.searchsorted(np.sort(samples.started_ns), at_ns, side="left")
+    free = in_flight + np.maximum(waiting, 0) < result.workers
+    delays: Nanoseconds = samples.start_delay_ns[free]
+    return delays
+
+
+def _generator(result: LoadResult) -> list[Doubt]:
+    busy = result.generator_cpu_utilization
+    doubted, invalid = GENERATOR_CPU
+    if busy <= doubted:
+        return []
+    if result.loop == "closed":
+        # It slows itself down with the client, so what it shows is still true of
+        # this client: but not of the server.
+        return [
+            Doubt(
+                f"the load generator used more than {doubted:.0%} of a core, so this "
+                "may be the limit of the client, not of the server; compare with "
+                "fewer threads or more processes"
+            )
+        ]
+    return [
+        Doubt(
+            f"the load generator used more than {doubted:.0%} of a core in one "
+            "process, so its own queue is in the response times; lower the rate or "
+            "raise processes",
+            invalid=busy > invalid,
+        )
+    ]
+
+
+def _scheduling_lag(result: LoadResult) -> list[Doubt]:
+    if result.loop != "open" or result.folded is not None:
+        return []
+    delays_ns = free_worker_delays_ns(result)
+    if len(delays_ns) < samples_needed(0.99):
+        return []
+    lag_ms = float(np.quantile(delays_ns, 0.99)) / NS_PER_MS
+    doubted, invalid = SCHEDULING_LAG_MS
+    if lag_ms <= doubted:
+        return []
+    return [
+        Doubt(
+            f"operations started {lag_ms:.1f} ms late (p99) while a worker was free: "
+            "the generator, not the server, was slow; free the machine, use fewer "
+            "threads per process, or lower the rate",
+            invalid=lag_ms > invalid,
+        )
+    ]
+
+
+def _surroundings(result: LoadResult) -> list[Doubt]:
+    around = result.surroundings
+    if around is None:
+        return []
+    found = []
+    # A closed loop slows down with its machine; an open loop's schedule does not.
+    for share, (doubted, invalid), what in (
+        (around.others, OTHERS_CPU, "other processes used"),
+        (around.stolen, STOLEN_CPU, "the host took for other machines"),
+    ):
+        if share > doubted:
+            found.append(
+                Doubt(
+                    f"{what} more than {doubted:.0%} of this machine's CPU time; "
+                    "repeat on a quiet machine",
+                    invalid=share > invalid and result.loop == "open",
+                )
+            )
+    return found
+
+
+def _fairness(result: LoadResult) -> list[Doubt]:
+    counts = result.operations_by_worker
+    if result.loop != "closed" or result.workers == 1 or not counts.any():
+        return []
+    found = []
+    starved = int((counts == 0).sum())
+    if starved and counts.mean() >= STARVED_AT:
+        found.append(
+            Doubt(
+                f"{starved} of {result.workers} workers finished nothing: what they "
+                "waited is in no figure; use a pool that queues its callers, or fewer "
+                "workers",
+                invalid=True,
+            )
+        )
+    doubted, invalid = JAIN_INDEX
+    index = jain_index(counts)
+    if index < doubted and counts.mean() >= STARVED_AT:
+        found.append(
+            Doubt(
+                f"the workers were served unevenly (Jain index below {doubted}): the "
+                "quantiles are those of the favoured ones",
+                invalid=index < invalid,
+            )
+        )
+    return found
+
+
+def _accounting(result: LoadResult) -> list[Doubt]:
+    found = []
+    if result.interrupted:
+        found.append(Doubt("the run was interrupted", invalid=True))
+    if result.errors:
+        listed = ", ".join(f"{name} x{n}" for name, n in result.errors.items())
+        found.append(Doubt(f"operations failed: {listed}"))
+    if result.unfinished:
+        found.append(
+            Doubt(
+                f"{result.unfinished} operations never returned: their response time "
+                "is in no figure",
+                invalid=True,
+            )
+        )
+    if result.dropped:
+        found.append(
+            Doubt(
+                f"{result.dropped} of {result.scheduled} arrivals were dropped: the "
+                "rate is above what the server serves, and response times grow with "
+                "the length of the run; lower the rate"
+            )
+        )
+    if 0 < result.completed < samples_needed(0.99):
+        found.append(
+            Doubt(
+                f"fewer than {samples_needed(0.99)} operations completed: too few for "
+                "p99; run longer"
+            )
+        )
+    return found
+
+
+def _course(result: LoadResult) -> list[Doubt]:
+    series = result.completed_per_second
+    found = []
+    change = drift(series)
+    if result.loop == "closed" and abs(change) > DRIFT:
+        direction = "rose" if change > 0 else "fell"
+        found.append(
+            Doubt(
+                f"throughput {direction} by more than {DRIFT:.0%} from the first to "
+                "the last third of the run: it was not steady; run longer"
+            )
+        )
+    if result.loop == "closed" and warmup_share(series) > WARMUP_SHARE:
+        found.append(
+            Doubt(
+                "the start of the measured phase still looks like warm-up; raise the "
+                "warm-up time"
+            )
+        )
+    return found

@@ -1,0 +1,172 @@
+"""A result doubts itself for a reason, and is discarded only past its limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.clock import NS_PER_MS, NS_PER_S
+from harness.load import LoadResult
+from harness.load.doubts import doubts_about, free_worker_delays_ns
+from harness.load.fairness import jain_index
+from harness.load.samples import SampleLog
+from harness.load.steady import drift, warmup_length, warmup_share
+from harness.load.surroundings import Surroundings, watch_surroundings
+
+
+def make_log(*, intended_ns, started_ns=None, service_ns=NS_PER_MS, workers=1):
+    intended_ns = np.asarray(intended_ns, dtype=np.int64)
+    started_ns = intended_ns if started_ns is None else np.asarray(started_ns)
+    count = len(intended_ns)
+    return SampleLog(
+        intended_ns=intended_ns,
+        started_ns=started_ns.astype(np.int64),
+        acquired_ns=started_ns.astype(np.int64),
+        finished_ns=(started_ns + service_ns).astype(np.int64),
+        worker=(np.arange(count) % workers).astype(np.int16),
+        error=np.zeros(count, dtype=np.int16),
+    )
+
+
+def make_result(samples=None, *, loop="open", workers=4, wall_s=20, **changes):
+    if samples is None:
+        samples = make_log(
+            intended_ns=np.arange(2000) * (wall_s * NS_PER_S // 2000), workers=workers
+        )
+    fields = {
+        "loop": loop,
+        "workers": workers,
+        "samples": samples,
+        "warmup": SampleLog.empty(),
+        "measure_from_ns": 0,
+        "wall_ns": wall_s * NS_PER_S,
+        "generator_cpu_ns": NS_PER_S,
+        "generator_cpu_ns_max": NS_PER_S,
+    }
+    return LoadResult(**fields | changes)
+
+
+def test_a_quiet_steady_run_has_no_doubts():
+    assert doubts_about(make_result()) == []
+    assert doubts_about(make_result(loop="closed")) == []
+
+
+CPU = "generator_cpu_ns_max"
+AROUND = "surroundings"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "invalid"),
+    [
+        ({CPU: 18 * NS_PER_S}, "used more than 85% of a core", False),
+        ({CPU: 20 * NS_PER_S}, "used more than 85% of a core", True),
+        ({CPU: 20 * NS_PER_S, "loop": "closed"}, "limit of the client", False),
+        (
+            {"surroundings": Surroundings(others=0.3, stolen=0)},
+            "other processes",
+            False,
+        ),
+        ({"surroundings": Surroundings(others=0.8, stolen=0)}, "other processes", True),
+        ({"surroundings": Surroundings(others=0, stolen=0.1)}, "the host took", False),
+        ({"surroundings": Surroundings(others=0, stolen=0.3)}, "the host took", True),
+        ({"dropped": 10}, "10 of 2010 arrivals were dropped", False),
+        ({"unfinished": 1}, "1 operations never returned", True),
+        ({"interrupted": True}, "interrupted", True),
+    ],
+)
+def test_each_reason_is_a_sentence_and_its_limit_disqualifies(changes, words, invalid):
+    [doubt] = doubts_about(make_result(**changes))
+    assert words in doubt.sentence
+    assert doubt.invalid is invalid
+
+
+def test_too_few_operations_for_p99_are_named():
+    samples = make_log(intended_ns=np.arange(367) * 50 * NS_PER_MS)
+    [doubt] = doubts_about(make_result(samples))
+    assert "fewer than 368 operations" in doubt.sentence
+
+
+def test_starved_workers_disqualify_a_closed_loop():
+    samples = make_log(intended_ns=np.arange(2000) * 10 * NS_PER_MS, workers=12)
+    first, *_ = doubts_about(make_result(samples, loop="closed", workers=16))
+    assert first.sentence.startswith("4 of 16 workers finished nothing")
+    assert first.invalid
+
+
+def test_uneven_service_is_doubted():
+    samples = make_log(intended_ns=np.arange(2000) * 10 * NS_PER_MS)
+    mostly_one = np.where(np.arange(2000) % 4 == 0, np.arange(2000) // 4 % 4, 0)
+    samples = SampleLog(
+        **{
+            name: getattr(samples, name)
+            for name in ("intended_ns", "started_ns", "acquired_ns", "finished_ns")
+        },
+        worker=mostly_one.astype(np.int16),
+        error=samples.error,
+    )
+    [doubt] = doubts_about(make_result(samples, loop="closed"))
+    assert "served unevenly" in doubt.sentence
+    assert doubt.invalid
+
+
+def test_a_generator_that_starts_late_disqualifies_an_open_loop():
+    intended = np.arange(2000) * 10 * NS_PER_MS
+    late = make_log(intended_ns=intended, started_ns=intended + 6 * NS_PER_MS)
+    [doubt] = doubts_about(make_result(late))
+    assert "started 6.0 ms late (p99) while a worker was free" in doubt.sentence
+    assert doubt.invalid
+
+
+def test_waiting_for_a_busy_server_is_not_the_generators_lateness():
+    """One worker, served in 15 ms, asked every 10 ms: the wait is the server's."""
+    intended = np.arange(2000) * 10 * NS_PER_MS
+    started = np.arange(2000) * 15 * NS_PER_MS
+    samples = make_log(
+        intended_ns=intended, started_ns=started, service_ns=15 * NS_PER_MS
+    )
+    result = make_result(samples, workers=1)
+    assert free_worker_delays_ns(result).tolist() == [0]
+    assert doubts_about(result) == []
+
+
+def test_a_generator_late_among_many_workers_is_found_out():
+    """Two of four workers stay free, yet every tenth arrival starts 20 ms late."""
+    intended = np.arange(5000) * 4 * NS_PER_MS
+    late = np.where(np.arange(5000) % 10 == 0, 20 * NS_PER_MS, 0)
+    samples = make_log(intended_ns=intended, started_ns=intended + late)
+    delays = free_worker_delays_ns(make_result(samples, workers=40))
+    assert (delays > 0).sum() == 500
+
+
+def test_a_closed_loop_that_slows_down_is_not_steady():
+    gaps = np.linspace(5, 20, 1600) * NS_PER_MS
+    samples = make_log(intended_ns=np.cumsum(gaps))
+    sentences = [
+        d.sentence for d in doubts_about(make_result(samples, loop="closed", workers=1))
+    ]
+    assert any("throughput fell by more than 20%" in s for s in sentences)
+
+
+@pytest.mark.parametrize(
+    ("shares", "index"), [([5, 5, 5, 5], 1.0), ([1, 0, 0, 0], 0.25), ([2, 1], 0.9)]
+)
+def test_jain_index_by_hand(shares, index):
+    assert jain_index(np.array(shares)) == pytest.approx(index)
+
+
+def test_the_end_of_a_warm_up_is_found():
+    random = np.random.default_rng(1)
+    steady = random.normal(1000, 10, 60)
+    warming = np.concatenate((np.linspace(100, 950, 8), steady))
+    assert 7 <= warmup_length(warming) <= 12
+    assert warmup_share(warming) > 0.1
+    assert warmup_share(steady) == 0.0
+    assert abs(drift(steady)) < 0.02
+
+
+def test_surroundings_are_shares_of_the_machine():
+    finish = watch_surroundings()
+    sum(range(300_000))
+    seen = finish()
+    assert 0 <= seen.others <= 1
+    assert 0 <= seen.stolen <= 1
