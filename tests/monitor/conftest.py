@@ -22,7 +22,7 @@ from harness.reports.store import next_report_path, write_report
 from harness.reports.summary import (
     case_block,
     exact_stats,
-    extra_stats,
+    measured_stats,
     measurement_of_durations,
 )
 
@@ -47,11 +47,7 @@ def record_of(name="test_a", *, group="g", scale=1.0, count=400, facts=None, **a
     )
     values_s = np.asarray(durations_s)
     block = case_block(measurement, facts=facts or {})
-    extra = extra_stats(
-        values_s,
-        throughput_per_s=measurement.throughput_per_s,
-        errors_count=measurement.errors_count,
-    )
+    extra = measured_stats(measurement)
     return {
         "group": group,
         "name": name,
