@@ -66,22 +66,21 @@ def free_worker_delays_ns(result: LoadResult) -> Nanoseconds:
     started before it less those finished before it.
     """
     samples = result.samples
-    # Warm-up operations may still have been in flight when measuring began.
-    started_ns = np.sort(np.concatenate((samples.started_ns, result.warmup.started_ns)))
-    finished_ns = np.sort(
-        np.concatenate((samples.finished_ns, result.warmup.finished_ns))
-    )
-    at_ns = samples.intended_ns
-    in_flight = np.searchsorted(started_ns, at_ns, side="left") - np.searchsorted(
-        finished_ns, at_ns, side="left"
-    )
+    # In the order of arrival everything else is nearly sorted, so sorting it and
+    # searching in it is quick.
+    order = np.argsort(samples.intended_ns, kind="stable")
+    at_ns = samples.intended_ns[order]
+    own_started_ns = samples.started_ns[order]
+    started_ns = np.sort(own_started_ns, kind="stable")
     # Those waiting ahead of it will take a free worker first.
-    order = np.argsort(at_ns, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    waiting = rank - np.searchsorted(np.sort(samples.started_ns), at_ns, side="left")
+    waiting = np.arange(len(at_ns)) - np.searchsorted(started_ns, at_ns)
+    finished_ns = np.sort(samples.finished_ns[order], kind="stable")
+    in_flight = np.searchsorted(started_ns, at_ns) - np.searchsorted(finished_ns, at_ns)
+    # Warm-up operations may still have been in flight when measuring began.
+    in_flight += np.searchsorted(np.sort(result.warmup.started_ns), at_ns)
+    in_flight -= np.searchsorted(np.sort(result.warmup.finished_ns), at_ns)
     free = in_flight + np.maximum(waiting, 0) < result.workers
-    delays: Nanoseconds = samples.start_delay_ns[free]
+    delays: Nanoseconds = (own_started_ns - at_ns)[free]
     return delays
 
 
@@ -100,9 +99,10 @@ def _generator(result: LoadResult) -> list[Doubt]:
                 "fewer threads or more processes"
             )
         ]
+    limit = invalid if busy > invalid else doubted
     return [
         Doubt(
-            f"the load generator used more than {doubted:.0%} of a core in one "
+            f"the load generator used more than {limit:.0%} of a core in one "
             "process, so its own queue is in the response times; lower the rate or "
             "raise processes",
             invalid=busy > invalid,
@@ -141,11 +141,13 @@ def _surroundings(result: LoadResult) -> list[Doubt]:
         (around.stolen, STOLEN_CPU, "the host took for other machines"),
     ):
         if share > doubted:
+            disqualifies = share > invalid and result.loop == "open"
+            limit = invalid if disqualifies else doubted
             found.append(
                 Doubt(
-                    f"{what} more than {doubted:.0%} of this machine's CPU time; "
+                    f"{what} more than {limit:.0%} of this machine's CPU time; "
                     "repeat on a quiet machine",
-                    invalid=share > invalid and result.loop == "open",
+                    invalid=disqualifies,
                 )
             )
     return found

@@ -59,7 +59,7 @@ AROUND = "surroundings"
     ("changes", "words", "invalid"),
     [
         ({CPU: 18 * NS_PER_S}, "used more than 85% of a core", False),
-        ({CPU: 20 * NS_PER_S}, "used more than 85% of a core", True),
+        ({CPU: 20 * NS_PER_S}, "used more than 97% of a core", True),
         ({CPU: 20 * NS_PER_S, "loop": "closed"}, "limit of the client", False),
         (
             {"surroundings": Surroundings(others=0.3, stolen=0)},
