@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +93,14 @@ def test_damaged_json_is_a_clear_error(damage):
     data = LogLinearHistogram.of(array([1000])).to_json() | damage
     with pytest.raises(ReportError, match="histogram"):
         LogLinearHistogram.from_json(data)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_agrees_with_hdrhistogram_within_one_percent(seed):
+    values = np.random.default_rng(seed).lognormal(14, 1.2, 50_000).astype(np.int64)
+    ours, theirs = LogLinearHistogram.of(values), HdrHistogram(1, 3_600_000_000_000, 3)
+    for value in values.tolist():
+        theirs.record_value(value)
+    for percentile in (50, 90, 95, 99, 99.9, 99.99):
+        expected = theirs.get_value_at_percentile(percentile)
+        assert ours.quantile(percentile / 100) == pytest.approx(expected, rel=0.01)
