@@ -80,8 +80,12 @@ class Folded:
 
 
 def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
-    found, counts = np.unique(values, return_counts=True)
-    return {int(value): int(n) for value, n in zip(found, counts, strict=True)}
+    if not len(values):
+        return {}
+    # Seconds of one run, or worker indices: close together, so counting is cheap.
+    first = int(values.min())
+    counts = np.bincount(values.astype(np.int64) - first)
+    return {first + int(i): int(counts[i]) for i in np.flatnonzero(counts)}
 
 
 def _added(parts: Sequence[dict[Key, int]]) -> dict[Key, int]:

@@ -57,6 +57,8 @@ class CaseBlock(_Block):
         errors: Failed operations by class name.
         split_ms: Quantiles of start delay, checkout wait and service time, in
             milliseconds, by part and quantile key.
+        intervals_ms: 95 % confidence interval of each quantile of the compared values,
+            lower and upper end, in milliseconds; see `harness.load.intervals`.
         generator_cpu_utilization: CPU time of the load generator per wall time;
             1.0 is one whole core.
         details: Further figures of the subject, in the units of their names.
@@ -76,6 +78,7 @@ class CaseBlock(_Block):
     interrupted: bool = False
     errors: dict[str, int] = Field(default_factory=dict)
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
+    intervals_ms: dict[str, tuple[float, float]] = Field(default_factory=dict)
     generator_cpu_utilization: float | None = None
     details: dict[str, Any] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)

@@ -15,6 +15,7 @@ from harness.load import (
     supported_quantiles,
 )
 from harness.load.doubts import doubts_about
+from harness.load.intervals import histogram_intervals, intervals
 from harness.reports.record import Accounting, CaseBlock, Fact
 
 if TYPE_CHECKING:
@@ -99,12 +100,16 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
         good = result.samples.where(result.samples.succeeded)
         values_s = good.response_time_ns / NS_PER_S
         split_ms = {part: _quantiles_ms(getattr(good, f"{part}_ns")) for part in SPLIT}
+        # In the order of arrival: what neighbours share widens an interval.
+        order = np.argsort(good.intended_ns, kind="stable")
+        bounds_ns = intervals(good.response_time_ns[order])
     else:
         parts = result.folded.histograms
         histogram = parts["response_time"]
         ranks = (np.arange(REPLAY_BUDGET) + 0.5) / REPLAY_BUDGET
         values_s = histogram.quantiles(ranks) / NS_PER_S
         split_ms = {part: _histogram_quantiles_ms(parts[part]) for part in SPLIT}
+        bounds_ns = histogram_intervals(histogram)
     doubts = doubts_about(result)
     disqualifying = [doubt.sentence for doubt in doubts if doubt.invalid]
     return Measurement(
@@ -130,6 +135,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
             "interrupted": result.interrupted,
             "errors": result.errors,
             "split_ms": split_ms,
+            "intervals_ms": _in_ms(bounds_ns, unit_ns=1),
             "doubts": [doubt.sentence for doubt in doubts],
             "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),
         },
@@ -174,6 +180,7 @@ def measurement_of_durations(
                 unfinished=0,
             ),
             "errors": errors,
+            "intervals_ms": _in_ms(intervals(values_s), unit_ns=NS_PER_S),
             "doubts": _failures(errors),
             "details": dict(details or {}),
         },
@@ -206,6 +213,7 @@ def micro_block(data_s: Sequence[float], *, facts: Mapping[str, Fact]) -> CaseBl
         kind="micro",
         measure="round_time",
         facts=dict(facts),
+        intervals_ms=_in_ms(intervals(values_ns), unit_ns=1),
         histogram=LogLinearHistogram.of(values_ns).to_json(),
         values_count=len(values_ns),
     )
@@ -281,6 +289,18 @@ def _histogram_quantiles_ms(histogram: LogLinearHistogram) -> dict[str, float]:
         key: histogram.quantile(q) / NS_PER_MS
         for key, q in QUANTILES.items()
         if len(histogram) >= samples_needed(q)
+    }
+
+
+def _in_ms(
+    bounds: Mapping[str, tuple[float, float]], *, unit_ns: int
+) -> dict[str, tuple[float, float]]:
+    return {
+        key: (
+            round(low * unit_ns / NS_PER_MS, 6),
+            round(high * unit_ns / NS_PER_MS, 6),
+        )
+        for key, (low, high) in bounds.items()
     }
 
 

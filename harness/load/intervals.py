@@ -1,0 +1,188 @@
+"""Confidence intervals of quantiles, whatever the distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.load.histogram import bucket_bounds
+from harness.load.quantiles import QUANTILES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.load.histogram import LogLinearHistogram
+
+CONFIDENCE = 0.95
+# Neighbouring samples resemble each other, so a run is cut into this many batches to
+# see how much: enough to estimate a variance, few enough to be longer than a queue.
+BATCHES = 32
+# Shorter, and the batches are too short to show any dependence.
+SAMPLES_FOR_BATCHES = 10 * BATCHES
+
+
+def interval_ranks(
+    count: int, q: float, *, confidence: float = CONFIDENCE
+) -> tuple[int, int] | None:
+    """Return which of *count* sorted samples bound quantile *q*, from 1; or None.
+
+    Of n independent samples, the number below the quantile is binomial (n, q)
+    whatever the distribution, so the two order statistics at its tails enclose the
+    quantile (David and Nagaraja, Order Statistics, 2003, section 7.1). None if
+    there are too few: see `samples_needed`.
+    """
+    tail = (1 - confidence) / 2
+    if count < 1 or q**count > tail or (1 - q) ** count > tail:
+        return None
+    first, cumulated = _binomial(count, q)
+    low = first + int(np.searchsorted(cumulated, tail, side="left"))
+    high = first + int(np.searchsorted(cumulated, 1 - tail, side="left")) + 1
+    return low, min(high, count)
+
+
+def quantile_interval(
+    ordered: npt.NDArray[np.float64] | npt.NDArray[np.int64],
+    q: float,
+    *,
+    confidence: float = CONFIDENCE,
+    dependence: float = 1.0,
+) -> tuple[float, float] | None:
+    """Return the interval of quantile *q*, in the unit of the values; or None.
+
+    Args:
+        ordered: The samples, sorted.
+        q: Share of samples at or below.
+        confidence: How often the interval encloses the true quantile.
+        dependence: How many samples are worth one independent one; see `dependence`.
+    """
+    ranks = _stretched_ranks(len(ordered), q, confidence, dependence)
+    if ranks is None:
+        return None
+    return float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1])
+
+
+def histogram_interval(
+    histogram: LogLinearHistogram,
+    q: float,
+    *,
+    confidence: float = CONFIDENCE,
+    dependence: float = 1.0,
+) -> tuple[float, float] | None:
+    """Return the interval of quantile *q* in ns; or None.
+
+    The ends are the outer bounds of their buckets, so what the histogram rounds
+    away widens the interval.
+    """
+    ranks = _stretched_ranks(len(histogram), q, confidence, dependence)
+    if ranks is None:
+        return None
+    found = np.searchsorted(np.cumsum(histogram.counts), np.array(ranks))
+    low, high = bucket_bounds(found.astype(np.int64))
+    return (
+        float(max(low[0], histogram.value_min)),
+        float(min(high[1], histogram.value_max)),
+    )
+
+
+def dependence(
+    values: npt.NDArray[np.float64] | npt.NDArray[np.int64], quantile: float
+) -> float:
+    """Return how many successive samples are worth one independent one, at least 1.
+
+    In a queue the next caller waits about as long as the last, so a thousand samples
+    know less than a thousand independent ones and an interval that ignores this is
+    too narrow. The estimate is the variance of the share of samples above
+    *quantile* between batches, over the variance it had if they were independent
+    (batch means; Law, Simulation Modeling and Analysis, section 9.5). It sees
+    dependence only over less than a batch, a 32nd of the run.
+
+    Args:
+        values: The samples in the order of their arrival.
+        quantile: The value at which the interval is wanted.
+    """
+    size = len(values) // BATCHES
+    if len(values) < SAMPLES_FOR_BATCHES:
+        return 1.0
+    above = values[: size * BATCHES].reshape(BATCHES, size) > quantile
+    share = float(above.mean())
+    if share in {0.0, 1.0}:
+        return 1.0
+    between = float(np.var(above.mean(axis=1), ddof=1))
+    return max(1.0, between * size / (share * (1 - share)))
+
+
+def intervals(
+    values: npt.NDArray[np.float64] | npt.NDArray[np.int64],
+    *,
+    confidence: float = CONFIDENCE,
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of p50..p99.9, in the unit of *values*.
+
+    One that the samples cannot support is left out, so there may be a quantile
+    without an interval where the samples depend on each other much.
+
+    Args:
+        values: The samples in the order of their arrival.
+        confidence: How often an interval encloses the true quantile.
+    """
+    ordered: npt.NDArray[Any] = np.sort(values)
+    found = {}
+    for key, q in QUANTILES.items():
+        if interval_ranks(len(values), q, confidence=confidence) is None:
+            continue
+        at = float(ordered[max(0, math.ceil(q * len(ordered)) - 1)])
+        interval = quantile_interval(
+            ordered, q, confidence=confidence, dependence=dependence(values, at)
+        )
+        if interval is not None:
+            found[key] = interval
+    return found
+
+
+def histogram_intervals(
+    histogram: LogLinearHistogram, *, confidence: float = CONFIDENCE
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of p50..p99.9 in ns, as if samples were independent.
+
+    A histogram has forgotten the order of its samples: in a queue the true interval
+    is wider.
+    """
+    found = {
+        key: histogram_interval(histogram, q, confidence=confidence)
+        for key, q in QUANTILES.items()
+    }
+    return {key: interval for key, interval in found.items() if interval is not None}
+
+
+def _stretched_ranks(
+    count: int, q: float, confidence: float, dependence: float
+) -> tuple[int, int] | None:
+    """Return the ranks that as many independent samples as it is worth would give."""
+    worth = int(count / max(1.0, dependence))
+    ranks = interval_ranks(worth, q, confidence=confidence)
+    if ranks is None or worth == count:
+        return ranks
+    low, high = ranks
+    stretch = count / worth
+    return max(1, math.floor(low * stretch)), min(count, math.ceil(high * stretch))
+
+
+def _binomial(count: int, q: float) -> tuple[int, npt.NDArray[np.float64]]:
+    """Return the binomial distribution function where it is not 0 or 1.
+
+    The first number of successes, and the distribution function from there. Exact
+    to rounding: successive probabilities have a known ratio, and their sum is 1;
+    beyond 12 standard deviations lies less than 1e-15 of it.
+    """
+    spread = 12 * math.sqrt(count * q * (1 - q)) + 60
+    first = max(0, math.floor(count * q - spread))
+    last = min(count, math.ceil(count * q + spread))
+    k = np.arange(first, last, dtype=np.float64)
+    logs = np.concatenate(
+        ([0.0], np.cumsum(np.log((count - k) / (k + 1)) + math.log(q / (1 - q))))
+    )
+    weights = np.exp(logs - logs.max())
+    cumulated: npt.NDArray[np.float64] = np.cumsum(weights) / weights.sum()
+    return first, cumulated
