@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.load import LoadResult
+    from harness.postgres.anchor import Anchor
     from harness.postgres.checkout import LedgerPool
     from harness.postgres.pool import Pool
     from harness.postgres.seeding import SeededTable
     from harness.postgres.server import Server
-    from harness.postgres.workloads import TableWorkload
+    from harness.postgres.workloads import Witness, Workload
     from harness.settings import Settings
 
 KINDS = ("psycopg", "queue")
@@ -123,41 +124,84 @@ def prewarmed_pool(make_pool: Callable[..., Pool], settings: Settings) -> Pool:
 
 @pytest.fixture
 def measure_workload(
+    postgres: Server,
     settings: Settings,
     sized: Callable[..., float],
-    record_load: Callable[[LoadResult], None],
+    record_load: Callable[..., None],
+    anchor: Callable[..., Anchor],
 ) -> Callable[..., LoadResult]:
     """Return a function that measures a workload and proves that it was done.
 
     `measure_workload(workload, threads=20)` runs a closed loop for the configured
-    duration, warm-up apart, files the result as this test's benchmark and asks the
-    server for its own count. A wrong or missing row fails the test; operations that
-    fail otherwise are a result and stand in the report.
+    duration, warm-up apart, files the result as this test's benchmark, with what the
+    server says of it, and asks the server for its own count. A wrong or missing row
+    fails the test; operations that fail otherwise are a result and stand in the
+    report.
+
+    `processes=2` spreads the threads over processes; `beside="select-only"` or
+    `"tpcb-like"` runs the same through pgbench, before and after;
+    `rows_per_operation` adds rows per second to the report.
     """
     from harness.load import run_closed_loop
+    from harness.postgres.evidence import ServerEvidence
     from harness.postgres.workloads import Witness
 
     def measure(
-        workload: TableWorkload, *, threads: int, duration_s: float | None = None
+        workload: Workload,
+        *,
+        threads: int,
+        processes: int = 1,
+        duration_s: float | None = None,
+        beside: str | None = None,
+        rows_per_operation: int | None = None,
     ) -> LoadResult:
         full_s = duration_s or settings.benchmark.test_duration_seconds
+        pgbench = anchor(beside)
+        pgbench.run()
         witness = Witness(workload)
-        result = run_closed_loop(
-            workload,
-            workers=threads,
-            duration_s=sized(full=full_s, smoke=min(full_s, SMOKE_DURATION_S)),
-            warmup_s=sized(full=1.0, smoke=0.1),
-            setup=workload.setup,
-            teardown=workload.teardown,
+        with ServerEvidence(postgres) as evidence:
+            result = run_closed_loop(
+                workload,
+                workers=threads,
+                processes=processes,
+                duration_s=sized(full=full_s, smoke=min(full_s, SMOKE_DURATION_S)),
+                warmup_s=sized(full=1.0, smoke=0.1),
+                process_setup=workload.process_setup,
+                process_teardown=workload.process_teardown,
+                setup=workload.setup,
+                teardown=workload.teardown,
+            )
+        # Before pgbench works on the same tables again.
+        refused = _refusal(witness, result)
+        pgbench.run()
+        rows = (
+            {"rows_per_s": round(result.throughput_per_s * rows_per_operation, 1)}
+            if rows_per_operation
+            else {}
         )
-        record_load(result)
-        witness.confirm(result)
+        shown = {
+            **rows,
+            **pgbench.details(result.throughput_per_s),
+            "server": evidence.details(),
+        }
+        record_load(result, details=shown)
+        if refused is not None:
+            raise refused
         wrong_row = result.examples.get(WorkNotDoneError.__name__)
         if wrong_row is not None:
             raise wrong_row
         return result
 
     return measure
+
+
+def _refusal(witness: Witness, result: LoadResult) -> WorkNotDoneError | None:
+    """Return why the work was not done, if it was not."""
+    try:
+        witness.confirm(result)
+    except WorkNotDoneError as error:
+        return error
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from harness.postgres.anchor import Anchor
+    from harness.postgres.pgbench import Pgbench
+    from harness.postgres.pgbench_tables import PgbenchTables
     from harness.postgres.server import Server
+    from harness.postgres.usertable import Usertable
     from harness.settings import Settings
 
 FIXTURE = "postgres"
 # What a reader must know of a server before comparing two numbers from it.
 SHOWN_SETTINGS = ("fsync", "synchronous_commit", "shared_buffers")
+
+# One branch for each of 16 clients would be TPC-B's way; ten fit the caches.
+SCALE, SMOKE_SCALE = 10, 1
+RECORDS, SMOKE_RECORDS = 50_000, 1_000
+ANCHOR_DURATION_S = 3
 
 SERVER_KEY = pytest.StashKey["Running"]()
 
@@ -52,6 +61,60 @@ class Running:
 def postgres(pytestconfig: pytest.Config) -> Server:
     """The Postgres under test, chosen by `--target`."""
     return _running(pytestconfig).server
+
+
+@pytest.fixture(scope="session")
+def pgbench(settings: Settings) -> Pgbench | None:
+    """The pgbench of this machine, or None where there is none."""
+    from harness.postgres.pgbench import find_pgbench
+
+    return find_pgbench(settings.target.postgres_bin_dir)
+
+
+@pytest.fixture(scope="session")
+def pgbench_tables(postgres: Server, pytestconfig: pytest.Config) -> PgbenchTables:
+    """Pgbench's own tables, seeded once per server."""
+    from harness.postgres.connect import connect
+    from harness.postgres.pgbench_tables import seed_pgbench
+
+    smoke = pytestconfig.getoption("--smoke")
+    with connect(postgres.connect_arguments()) as connection:
+        return seed_pgbench(connection, scale=SMOKE_SCALE if smoke else SCALE)
+
+
+@pytest.fixture
+def usertable(postgres: Server, sized: Callable[..., int]) -> Usertable:
+    """YCSB's table, made anew for each case: some of its workloads insert."""
+    from harness.postgres.connect import connect
+    from harness.postgres.usertable import seed_usertable
+
+    records = sized(full=RECORDS, smoke=SMOKE_RECORDS)
+    with connect(postgres.connect_arguments()) as connection:
+        return seed_usertable(connection, records=records)
+
+
+@pytest.fixture
+def anchor(
+    postgres: Server, sized: Callable[..., Any], request: pytest.FixtureRequest
+) -> Callable[[str | None], Anchor]:
+    """Return a function that makes what runs a workload through pgbench, or nothing.
+
+    `anchor("select-only")`; pgbench's tables are only made when they are needed.
+    """
+    from harness.postgres.anchor import Anchor
+
+    def make(workload: str | None) -> Anchor:
+        if workload is None:
+            return Anchor()
+        request.getfixturevalue("pgbench_tables")
+        return Anchor(
+            pgbench=request.getfixturevalue("pgbench"),
+            server=postgres,
+            workload=workload,
+            duration_s=sized(full=ANCHOR_DURATION_S, smoke=None),
+        )
+
+    return make
 
 
 def pytest_lakegauge_preflight(

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import TargetError
+from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.errors import ConfigError, TargetError
 from harness.load import supported_quantiles
 from harness.postgres.binaries import installed_binaries
+from harness.postgres.connect import connect
 from harness.postgres.seeding import SCHEMA
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from harness.postgres.server import ConnectArguments, Server
 
 PROGRAM = "pgbench"
+APPLICATION_NAME = "lakegauge-pgbench"
 PATIENCE_S = 60.0
+GONE_TIMEOUT_S = 5.0
+GONE_POLL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
 US_PER_MS = 1000
 # Columns of the log: client, transaction, time, script, epoch, microseconds, lag.
@@ -137,13 +142,15 @@ def run_pgbench(
     server: Server,
     *,
     clients: int,
-    duration_s: int,
+    duration_s: int | None = None,
+    count: int | None = None,
     threads: int = 2,
     protocol: str = "prepared",
     workload: str = "select-only",
     script: str | None = None,
     rate_per_s: float | None = None,
     seed: int = 1,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> PgbenchResult:
     """Run a workload through pgbench and return what it measured.
 
@@ -153,20 +160,27 @@ def run_pgbench(
         pgbench: What `find_pgbench` returned.
         server: Where to connect; the password goes through a file of mode 0600.
         clients: Connections.
-        duration_s: Length of the run in whole seconds.
+        duration_s: Length of the run in whole seconds; give this or *count*.
+        count: Transactions of each client.
         threads: Threads; pgbench needs no more than there are cores.
         protocol: "simple", "extended" or "prepared".
         workload: "select-only" or "tpcb-like".
         script: Text of a script to run instead.
         rate_per_s: Poisson arrivals at this rate; default as fast as it goes.
         seed: Seed of its random numbers.
+        clock: Bounds the wait for the server to have done with its connections.
 
     Raises:
+        ConfigError: Not exactly one of *duration_s* and *count* is given.
         TargetError: It could not run; the message has its own reason.
     """
+    if (duration_s is None) == (count is None):
+        msg = f"give either duration_s or count, got {duration_s=} and {count=}"
+        raise ConfigError(msg)
+    length = f"--time={duration_s}" if count is None else f"--transactions={count}"
     options = [
         *("--no-vacuum", f"--client={clients}", f"--jobs={min(threads, clients)}"),
-        *(f"--time={duration_s}", f"--protocol={protocol}", f"--random-seed={seed}"),
+        *(length, f"--protocol={protocol}", f"--random-seed={seed}"),
     ]
     if rate_per_s is not None:
         options += [f"--rate={rate_per_s}", "--log", "--log-prefix=log"]
@@ -189,13 +203,14 @@ def run_pgbench(
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=duration_s + PATIENCE_S,
+                timeout=(duration_s or 0) + PATIENCE_S,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            msg = f"pgbench did not end within {PATIENCE_S:.0f} s of its {duration_s} s"
+            msg = f"pgbench ({length}) did not end {PATIENCE_S:.0f} s after its time"
             raise TargetError(msg) from None
         cpu_s = _children_cpu_s() - cpu_from_s
+        _wait_until_gone(server, clock=clock)
         times_us, lags_us = _read_log(folder)
     found = {name: re.search(text, done.stdout) for name, text in FIGURES.items()}
     if done.returncode != 0 or not found["throughput_per_s"]:
@@ -250,7 +265,7 @@ def _write_service(folder: Path, arguments: ConnectArguments) -> dict[str, str]:
     told = {
         **{key: value for key, value in arguments.items() if key in known},
         "options": f"{arguments.get('options') or ''} {path}".strip(),
-        "application_name": "lakegauge-pgbench",
+        "application_name": APPLICATION_NAME,
     }
     password = str(told.pop("password", None) or "")
     lines = [f"{key}={value}" for key, value in told.items() if value not in (None, "")]
@@ -263,6 +278,20 @@ def _write_service(folder: Path, arguments: ConnectArguments) -> dict[str, str]:
         file.touch(mode=0o600)
         file.write_text(text)
     return {"PGSERVICEFILE": str(service), "PGPASSFILE": str(passfile)}
+
+
+def _wait_until_gone(server: Server, *, clock: Clock) -> None:
+    """Wait until the server has ended its sessions and counted what they did."""
+    with connect(server.connect_arguments()) as connection:
+        deadline_ns = clock.monotonic_ns() + int(GONE_TIMEOUT_S * NS_PER_S)
+        while clock.monotonic_ns() < deadline_ns:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s",
+                (APPLICATION_NAME,),
+            ).fetchone()
+            if row == (0,):
+                return
+            clock.sleep(GONE_POLL_S)
 
 
 def _read_log(folder: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

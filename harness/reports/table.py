@@ -151,8 +151,14 @@ def _detail_lines(comparisons: Sequence[CaseComparison]) -> list[str]:
         record = comparison.contender
         block = case_block_of(record) if record is not None else None
         if record is not None and block is not None and block.details:
-            shown = ", ".join(f"{k}={_plain(v)}" for k, v in block.details.items())
-            lines.append(f"{record['name'].removeprefix('test_')}: {shown}")
+            # What has parts of its own is for the saved report, not for one line.
+            shown = ", ".join(
+                f"{key}={_plain(value)}"
+                for key, value in block.details.items()
+                if not isinstance(value, dict | list)
+            )
+            if shown:
+                lines.append(f"{record['name'].removeprefix('test_')}: {shown}")
     return lines
 
 

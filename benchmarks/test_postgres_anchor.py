@@ -1,0 +1,71 @@
+"""How much of pgbench's throughput does our client stack reach, in one session?
+
+pgbench -M prepared with 16 clients runs right before and right after each case; the
+ratio of throughputs is `client_stack_efficiency`. Case ids say how Python gets there:
+connections held or checked out per operation, a cursor used again or libpq itself
+through psycopg.pq, how many callers over two processes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+PROCESSES = 2
+PATHS = ["held-libpq", "held-cursor", "pool-libpq", "pool-cursor"]
+DURATION_S = 4.0
+
+
+def source_of(path, postgres, clients):
+    """Return where connections come from; a pool has one for each caller."""
+    from harness.postgres.pool import PoolConfig
+    from harness.postgres.workloads import Held, Pooled
+
+    if path.startswith("held"):
+        return Held(server=postgres)
+    size = clients // PROCESSES
+    return Pooled(server=postgres, config=PoolConfig(size_min=size, size_max=size))
+
+
+@pytest.mark.benchmark(group="postgres-anchor-point-read")
+@pytest.mark.parametrize("clients", [2, 16], ids="clients={:02d}".format)
+@pytest.mark.parametrize("path", PATHS, ids="path={}".format)
+def test_point_read_beside_pgbench(  # noqa: PLR0917 - fixtures, passed by name
+    path, clients, postgres, pgbench_tables, measure_workload, sized
+):
+    """One account by its primary key; two callers are what two cores can feed."""
+    from harness.postgres.workloads import AccountLookup
+
+    workload = AccountLookup(
+        source_of(path, postgres, clients),
+        pgbench_tables,
+        direct=path.endswith("libpq"),
+    )
+
+    measure_workload(
+        workload,
+        threads=clients,
+        processes=sized(full=PROCESSES, smoke=1),
+        duration_s=sized(full=DURATION_S, smoke=0.2),
+        beside="select-only",
+    )
+
+
+@pytest.mark.benchmark(group="postgres-anchor-tpcb")
+@pytest.mark.parametrize("path", PATHS, ids="path={}".format)
+def test_tpcb_beside_pgbench(path, postgres, pgbench_tables, measure_workload, sized):
+    """Five statements in a transaction, 16 callers: seven round trips each."""
+    from harness.postgres.workloads import TpcB
+
+    workload = TpcB(
+        source_of(path, postgres, 16),
+        pgbench_tables,
+        direct=path.endswith("libpq"),
+    )
+
+    measure_workload(
+        workload,
+        threads=16,
+        processes=sized(full=PROCESSES, smoke=1),
+        duration_s=sized(full=DURATION_S, smoke=0.2),
+        beside="tpcb-like",
+    )
