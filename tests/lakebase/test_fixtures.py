@@ -148,8 +148,9 @@ def test_wrong_size_is_one_message(run):
 
 
 def test_facts_say_which_pool_on_which_table(run):
+    # With five threads this pool of two may starve some: then there is no record.
     _output, records = run
-    facts = records["test_mix[threads=005]"]["extra_info"]["lakegauge"]["facts"]
+    facts = records["test_mix[threads=002]"]["extra_info"]["lakegauge"]["facts"]
     assert facts["pool_kind"] == "queue"
     assert (facts["pool_size_min"], facts["pool_size_max"]) == (2, 2)
     assert facts["table_rows"] == 1000
