@@ -19,6 +19,7 @@ from harness.postgres.workloads.lookups import (
     TableWorkload,
     UserLookup,
 )
+from harness.postgres.workloads.script import ScriptWorkload
 from harness.postgres.workloads.source import Held, Pooled
 from harness.postgres.workloads.tally import Claim, Tally
 from harness.postgres.workloads.tpcb import AccountLookup, TpcB
@@ -42,6 +43,7 @@ __all__ = [
     "PrimaryKeyLookup",
     "RangeScan",
     "ReadWriteMix",
+    "ScriptWorkload",
     "TableWorkload",
     "Tally",
     "TpcB",

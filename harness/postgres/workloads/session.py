@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+PLACEHOLDER = re.compile("%[s%]")
 INTEGER_OIDS = frozenset((20, 21, 23))  # bigint, smallint, integer
 
 
@@ -115,8 +117,12 @@ class DirectSession:
 
     def _prepare(self, query: str) -> bytes:
         numbers = itertools.count(1)
-        pieces = query.split("%s")
-        text = "".join(f"{piece}${next(numbers)}" for piece in pieces[:-1]) + pieces[-1]
+        text = query
+        # As psycopg reads it: without a parameter, a % is only a %.
+        if PLACEHOLDER.search(query.replace("%%", "")):
+            text = PLACEHOLDER.sub(
+                lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", query
+            )
         name = f"lakegauge_{len(self._names)}".encode()
         result = self._pgconn.prepare(name, text.encode())
         if result.status not in self._good:
