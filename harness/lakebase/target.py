@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, TargetError
@@ -27,6 +27,7 @@ class LakebaseServer:
         user: Postgres role.
         credentials: Where passwords come from.
         reason: Why this target was taken.
+        info: What is known of it already; default is to log in and ask.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class LakebaseServer:
         user: str,
         credentials: Credentials,
         reason: str,
+        info: ServerInfo | None = None,
     ) -> None:
         lakebase = settings.lakebase
+        self._settings = settings
         self._credentials = credentials
         self._arguments = ConnectArguments(
             host=host,
@@ -51,10 +54,12 @@ class LakebaseServer:
             # The pooler gives the next transaction another backend, which does not
             # know the statements this connection has prepared.
             self._arguments["prepare_threshold"] = None
+        self.info: ServerInfo
+        if info is not None:
+            self.info = info
+            return
         with connect(self.connect_arguments()) as connection:
-            self.info: ServerInfo = describe_server(
-                connection, target="lakebase", reason=reason
-            )
+            self.info = describe_server(connection, target="lakebase", reason=reason)
 
     def connect_arguments(self) -> ConnectArguments:
         """Return arguments for one new connection, with a fresh password.
@@ -69,6 +74,14 @@ class LakebaseServer:
 
     def close(self) -> None:
         """Do nothing: nothing was started."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process logs in with tokens that it mints itself.
+
+        A token that is sent would expire there, and nobody could replace it.
+        """
+        host, user = self._arguments["host"], self._arguments["user"]
+        return _reopen, (self._settings, host, user, self.info)
 
 
 def start_lakebase(
@@ -95,13 +108,7 @@ def start_lakebase(
         )
     if lakebase.host is not None:
         _refuse_pooled(lakebase.host)
-    try:
-        from harness.lakebase.workspace import Workspace
-    except ModuleNotFoundError as error:
-        msg = f"no {error.name}: pip install 'lakegauge[databricks]'"
-        raise TargetError(msg) from None
-
-    workspace = Workspace(settings, clock=clock)
+    workspace = _workspace(settings, clock=clock)
     host = lakebase.host or _host(_address(workspace, settings), settings)
     _refuse_pooled(host)
     return LakebaseServer(
@@ -110,6 +117,37 @@ def start_lakebase(
         user=lakebase.user or settings.databricks.username or workspace.user_name(),
         credentials=_credentials(workspace, settings, clock=clock),
         reason=reason,
+    )
+
+
+def _workspace(settings: Settings, *, clock: Clock) -> Workspace:
+    try:
+        from harness.lakebase.workspace import Workspace
+    except ModuleNotFoundError as error:
+        msg = f"no {error.name}: pip install 'lakegauge[databricks]'"
+        raise TargetError(msg) from None
+
+    return Workspace(settings, clock=clock)
+
+
+def _reopen(
+    settings: Settings, host: str, user: str, info: ServerInfo
+) -> LakebaseServer:
+    """Return the same database in another process; what a pickle calls."""
+    password = settings.lakebase.password
+    credentials: Credentials
+    if password is not None:
+        credentials = StaticCredentials(password)
+    else:
+        workspace = _workspace(settings, clock=SYSTEM_CLOCK)
+        credentials = _credentials(workspace, settings, clock=SYSTEM_CLOCK)
+    return LakebaseServer(
+        settings,
+        host=host,
+        user=user,
+        credentials=credentials,
+        reason=info.reason,
+        info=info,
     )
 
 

@@ -23,7 +23,7 @@ SHOWN_SETTINGS = ("fsync", "synchronous_commit", "shared_buffers")
 # One branch for each of 16 clients would be TPC-B's way; ten fit the caches.
 SCALE, SMOKE_SCALE = 10, 1
 RECORDS, SMOKE_RECORDS = 50_000, 1_000
-ANCHOR_DURATION_S = 3
+ANCHOR_DURATION_S = 2
 
 SERVER_KEY = pytest.StashKey["Running"]()
 

@@ -77,6 +77,32 @@ def test_fraud(make_pool, seeded_table, measure_workload):
 """
 
 
+CASES += """
+def test_anchored(postgres, pgbench_tables, measure_workload):
+    from harness.postgres.workloads import AccountLookup, Held
+    workload = AccountLookup(Held(server=postgres), pgbench_tables, direct=True)
+    measure_workload(workload, threads=2, processes=2, beside="select-only")
+
+def test_rows(postgres, measure_workload):
+    from harness.postgres.connect import connect
+    from harness.postgres.workloads import CopyRows, Held, make_ingest_table
+    with connect(postgres.connect_arguments()) as connection:
+        make_ingest_table(connection)
+    workload = CopyRows(Held(server=postgres), rows=10)
+    measure_workload(workload, threads=1, rows_per_operation=10)
+
+class TestWithoutPgbench:
+    @pytest.fixture
+    def pgbench(self):
+        return None
+
+    def test_unanchored(self, postgres, pgbench_tables, measure_workload):
+        from harness.postgres.workloads import AccountLookup, Held
+        workload = AccountLookup(Held(server=postgres), pgbench_tables)
+        measure_workload(workload, threads=1, beside="select-only")
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The output of the project's run, and its report."""
@@ -125,6 +151,9 @@ def run(tmp_path_factory):
         "test_threads[threads=002]",
         "test_threads[threads=005]",
         "test_mix[threads=002]",
+        "test_anchored",
+        "test_rows",
+        "TestWithoutPgbench::test_unanchored",
     ],
 )
 def test_case_passes(run, case):
@@ -162,3 +191,42 @@ def test_work_that_was_not_done_is_no_result(run):
     assert "WorkNotDoneError: the load reports" in output
     assert "updates committed: 0, expected" in output
     assert "test_fraud" not in records
+
+
+def details_of(run, name):
+    _output, records = run
+    return records[name]["extra_info"]["lakegauge"]["details"]
+
+
+def test_record_says_what_the_server_did(run):
+    server = details_of(run, "test_anchored")["server"]
+
+    assert server["dt_s"] >= 0.2
+    assert server["database"]["xact_commit"] > 100
+    assert server["server_cpu_s"] > 0
+    assert any("abalance" in row["query"] for row in server["statements"])
+
+
+def test_record_says_what_pgbench_reached_in_the_same_session(run):
+    details = details_of(run, "test_anchored")
+
+    assert details["client_stack_efficiency"] > 0
+    assert len(details["pgbench"]["throughput_per_s"]) == 2
+    assert details["pgbench"]["protocol"] == "prepared"
+    assert details["pgbench"]["clients"] == 16
+
+
+def test_record_says_that_there_is_no_pgbench(run):
+    details = details_of(run, "test_unanchored")
+
+    assert details["pgbench"].startswith("not installed: pip install")
+    assert "client_stack_efficiency" not in details
+
+
+def test_rows_per_second_are_those_of_all_operations(run):
+    _output, records = run
+    record = records["test_rows"]
+    throughput = record["stats"]["throughput"]
+
+    assert details_of(run, "test_rows")["rows_per_s"] == pytest.approx(10 * throughput)
+    assert "pgbench" not in details_of(run, "test_rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from datetime import timedelta
@@ -64,6 +65,21 @@ def test_configured_user_is_not_asked_for(lakebase_settings, plane, setting):
 
     assert who(server) == plane.role
     assert not [path for _, path, _ in plane.requests if path.endswith("Me")]
+
+
+def test_server_sent_to_a_process_mints_its_own_tokens(lakebase_settings, plane):
+    """A token that is sent along would expire there, with nobody to replace it."""
+    server = start_lakebase(lakebase_settings())
+    token = password(server)
+
+    message = pickle.dumps(server)
+    sent = pickle.loads(message)
+
+    assert token.encode() not in message
+    assert sent.info == server.info
+    assert len(plane.mints) == 1, "no token is minted before it is needed"
+    assert who(sent) == plane.role
+    assert len(plane.mints) == 2
 
 
 def test_many_logins_take_one_token(lakebase_settings, plane):
