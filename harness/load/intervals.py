@@ -113,7 +113,7 @@ def dependence(
     return max(1.0, between * size / (share * (1 - share)))
 
 
-def intervals(
+def quantile_intervals(
     values: npt.NDArray[np.float64] | npt.NDArray[np.int64],
     *,
     confidence: float = CONFIDENCE,

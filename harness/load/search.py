@@ -12,7 +12,7 @@ import numpy as np
 from harness.clock import NS_PER_MS
 from harness.errors import ConfigError
 from harness.load.doubts import doubts_about
-from harness.load.intervals import histogram_intervals, intervals
+from harness.load.intervals import histogram_intervals, quantile_intervals
 from harness.load.quantiles import QUANTILES, samples_needed
 
 if TYPE_CHECKING:
@@ -359,7 +359,7 @@ def _quantile_ms(
         order = np.argsort(good.intended_ns, kind="stable")
         response_ns = good.response_time_ns[order]
         value_ns = float(np.quantile(response_ns, QUANTILES[key]))
-        bounds_ns = intervals(response_ns).get(key)
+        bounds_ns = quantile_intervals(response_ns).get(key)
     if bounds_ns is None:
         return value_ns / NS_PER_MS, None
     return value_ns / NS_PER_MS, (bounds_ns[0] / NS_PER_MS, bounds_ns[1] / NS_PER_MS)

@@ -15,7 +15,7 @@ from harness.load import (
     supported_quantiles,
 )
 from harness.load.doubts import doubts_about
-from harness.load.intervals import histogram_intervals, intervals
+from harness.load.intervals import histogram_intervals, quantile_intervals
 from harness.reports.record import Accounting, CaseBlock, Fact
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
         split_ms = {part: _quantiles_ms(getattr(good, f"{part}_ns")) for part in SPLIT}
         # In the order of arrival: what neighbours share widens an interval.
         order = np.argsort(good.intended_ns, kind="stable")
-        bounds_ns = intervals(good.response_time_ns[order])
+        bounds_ns = quantile_intervals(good.response_time_ns[order])
     else:
         parts = result.folded.histograms
         histogram = parts["response_time"]
@@ -180,7 +180,7 @@ def measurement_of_durations(
                 unfinished=0,
             ),
             "errors": errors,
-            "intervals_ms": _in_ms(intervals(values_s), unit_ns=NS_PER_S),
+            "intervals_ms": _in_ms(quantile_intervals(values_s), unit_ns=NS_PER_S),
             "doubts": _failures(errors),
             "details": dict(details or {}),
         },
@@ -213,7 +213,7 @@ def micro_block(data_s: Sequence[float], *, facts: Mapping[str, Fact]) -> CaseBl
         kind="micro",
         measure="round_time",
         facts=dict(facts),
-        intervals_ms=_in_ms(intervals(values_ns), unit_ns=1),
+        intervals_ms=_in_ms(quantile_intervals(values_ns), unit_ns=1),
         histogram=LogLinearHistogram.of(values_ns).to_json(),
         values_count=len(values_ns),
     )

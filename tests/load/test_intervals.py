@@ -15,8 +15,8 @@ from harness.load.intervals import (
     histogram_interval,
     histogram_intervals,
     interval_ranks,
-    intervals,
     quantile_interval,
+    quantile_intervals,
 )
 from harness.load.quantiles import QUANTILES, samples_needed
 
@@ -66,7 +66,7 @@ def test_coverage_holds_for_independent_samples_with_dependence_estimated(q):
     truth = math.exp(stats.norm.ppf(q))
     enclosed = 0
     for _ in range(400):
-        found = intervals(random.lognormal(size=2000))
+        found = quantile_intervals(random.lognormal(size=2000))
         low, high = found[f"p{round(q * 100)}"]
         enclosed += low <= truth <= high
     assert 0.94 <= enclosed / 400 <= 1.0
@@ -87,7 +87,7 @@ def test_coverage_holds_for_samples_that_depend_on_each_other():
         for i, step in enumerate(noise.tolist()):
             level = 0.9 * level + step
             values[i] = level
-        low, high = intervals(values)["p50"]
+        low, high = quantile_intervals(values)["p50"]
         enclosed += low <= 0 <= high
         low, high = quantile_interval(np.sort(values), 0.5)
         naive += low <= 0 <= high
@@ -113,7 +113,7 @@ def test_p99_of_an_m_m_1_queue_lies_in_its_interval():
             drain_s=100,
             clock=clock,
         )
-        low, high = intervals(result.samples.response_time_ns)["p99"]
+        low, high = quantile_intervals(result.samples.response_time_ns)["p99"]
         enclosed += low <= truth_s * 1e9 <= high
     assert enclosed >= 8
 
@@ -140,6 +140,6 @@ def test_dependence_of_independent_samples_is_about_one():
 
 
 def test_too_few_samples_have_no_interval():
-    assert intervals(np.arange(5.0)) == {}
-    assert set(intervals(np.arange(100.0))) == {"p50", "p90", "p95"}
+    assert quantile_intervals(np.arange(5.0)) == {}
+    assert set(quantile_intervals(np.arange(100.0))) == {"p50", "p90", "p95"}
     assert histogram_intervals(LogLinearHistogram.of(np.array([], np.int64))) == {}
