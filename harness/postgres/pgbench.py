@@ -210,11 +210,11 @@ def run_pgbench(
             msg = f"pgbench ({length}) did not end {PATIENCE_S:.0f} s after its time"
             raise TargetError(msg) from None
         cpu_s = _children_cpu_s() - cpu_from_s
-        _wait_until_gone(server, clock=clock)
         times_us, lags_us = _read_log(folder)
     found = {name: re.search(text, done.stdout) for name, text in FIGURES.items()}
     if done.returncode != 0 or not found["throughput_per_s"]:
         raise TargetError(_reason(done.stderr, server.connect_arguments()))
+    _wait_until_gone(server, clock=clock)
     figures = {name: float(match[1]) for name, match in found.items() if match}
     return PgbenchResult(
         version=pgbench.version,

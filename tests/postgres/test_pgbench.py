@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import TargetError
+from harness.errors import ConfigError, TargetError
 from harness.postgres import pgbench as module
+from harness.postgres.anchor import Anchor
 from harness.postgres.connect import connect
 from harness.postgres.embedded import start_embedded
 from harness.postgres.pgbench import find_pgbench, run_pgbench
-from harness.postgres.pgbench_tables import HISTORY, seed_pgbench
+from harness.postgres.pgbench_tables import ACCOUNTS, HISTORY, seed_pgbench
 from harness.postgres.server import AttachedServer, ConnectArguments
 
 HOSTILE = "pa:ss\\wo rd'#=x"
@@ -126,6 +127,54 @@ def test_refusal_is_its_own_reason_without_the_password(server, pgbench):
         run_pgbench(
             pgbench, server, clients=1, duration_s=1, script="SELECT * FROM nothing;"
         )
+
+
+def test_count_is_of_each_client(server, pgbench):
+    result = run_pgbench(pgbench, server, clients=3, count=7)
+
+    assert result.transactions == 21
+    with pytest.raises(ConfigError, match="either duration_s or count"):
+        run_pgbench(pgbench, server, clients=1)
+
+
+def test_scans_are_counted_when_it_returns(server, pgbench):
+    """Else those of pgbench would be taken for those of the load after it."""
+    scans = (
+        f"SELECT idx_scan FROM pg_stat_user_tables WHERE relid = '{ACCOUNTS}'::regclass"
+    )
+    with connect(server.connect_arguments()) as connection:
+        for _ in range(5):
+            before = connection.execute(scans).fetchone()[0]
+            run_pgbench(pgbench, server, clients=8, count=25)
+            assert connection.execute(scans).fetchone()[0] - before == 200
+
+
+def test_anchor_divides_by_the_mean_of_its_runs(server, pgbench):
+    anchor = Anchor(
+        pgbench=pgbench, server=server, workload="select-only", duration_s=None
+    )
+    anchor.run()
+    anchor.run()
+    both = [result.throughput_per_s for result in anchor.results]
+
+    details = anchor.details(sum(both))
+
+    assert details["client_stack_efficiency"] == pytest.approx(2, abs=0.01)
+    assert details["pgbench"]["throughput_per_s"] == pytest.approx(both, abs=0.1)
+    assert details["pgbench"]["workload"] == "select-only"
+
+
+def test_anchor_that_cannot_run_says_why(server, pgbench):
+    """The load it stands beside is still a result."""
+    anchor = Anchor(pgbench=pgbench, server=server, workload="nonsense")
+    anchor.run()
+    assert "nonsense" in anchor.details(1.0)["pgbench"]
+
+    missing = Anchor(pgbench=None, server=server, workload="select-only")
+    missing.run()
+    assert missing.details(1.0)["pgbench"].startswith("not installed")
+
+    assert Anchor().details(1.0) == {}
 
 
 def test_folder_of_the_setting_comes_first(tmp_path):
