@@ -127,6 +127,10 @@ class Crewing:
     enough: bool
 
 
+def nothing(_context: OperationContext) -> None:
+    """Be the target that takes no time."""
+
+
 @cache
 def calibrated() -> Calibration:
     """Return this machine's calibration, measured on the first call in a process."""
@@ -254,7 +258,7 @@ def _probe(rate_per_s: float, limit_s: float) -> Finding:
     duration_s = max(_PROBE_S, _PROBE_ARRIVALS / rate_per_s)
     for _ in range(_ATTEMPTS):
         result = run_open_loop(
-            _nothing,
+            nothing,
             poisson_arrivals(rate_per_s=rate_per_s, duration_s=duration_s),
             workers=_CEILING_WORKERS,
             drain_s=2 * limit_s,
@@ -276,7 +280,7 @@ def _probe(rate_per_s: float, limit_s: float) -> Finding:
 
 def _floor(workers: int, processes: int) -> Floor:
     result = run_closed_loop(
-        _nothing, workers=workers, processes=processes, duration_s=_FLOOR_S
+        nothing, workers=workers, processes=processes, duration_s=_FLOOR_S
     )
     return Floor(
         workers=workers,
@@ -284,7 +288,3 @@ def _floor(workers: int, processes: int) -> Floor:
         throughput_per_s=result.throughput_per_s,
         operation_ns=result.generator_cpu_ns / result.completed,
     )
-
-
-def _nothing(_context: OperationContext) -> None:
-    """Be the target that takes no time."""
