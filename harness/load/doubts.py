@@ -62,25 +62,21 @@ def free_worker_delays_ns(result: LoadResult) -> Nanoseconds:
 
     A delay while all workers are busy is the server's doing: the arrival waits for
     an answer to another. A delay while one is free is the generator's own: timer,
-    interpreter lock or a busy machine. Operations in flight at a time are those
-    started before it less those finished before it.
+    interpreter lock or a busy machine. A worker is free for an arrival if of those
+    that came before it fewer than there are workers are not finished.
     """
-    samples = result.samples
-    # In the order of arrival everything else is nearly sorted, so sorting it and
-    # searching in it is quick.
+    samples, warmup = result.samples, result.warmup
+    # In the order of arrival finished times are nearly sorted, so sorting them and
+    # searching in them is quick.
     order = np.argsort(samples.intended_ns, kind="stable")
     at_ns = samples.intended_ns[order]
-    own_started_ns = samples.started_ns[order]
-    started_ns = np.sort(own_started_ns, kind="stable")
-    # Those waiting ahead of it will take a free worker first.
-    waiting = np.arange(len(at_ns)) - np.searchsorted(started_ns, at_ns)
     finished_ns = np.sort(samples.finished_ns[order], kind="stable")
-    in_flight = np.searchsorted(started_ns, at_ns) - np.searchsorted(finished_ns, at_ns)
-    # Warm-up operations may still have been in flight when measuring began.
-    in_flight += np.searchsorted(np.sort(result.warmup.started_ns), at_ns)
-    in_flight -= np.searchsorted(np.sort(result.warmup.finished_ns), at_ns)
-    free = in_flight + np.maximum(waiting, 0) < result.workers
-    delays: Nanoseconds = (own_started_ns - at_ns)[free]
+    ahead = np.arange(len(at_ns)) - np.searchsorted(finished_ns, at_ns)
+    if len(warmup):
+        # Those of the warm-up all came before.
+        ahead += len(warmup) - np.searchsorted(np.sort(warmup.finished_ns), at_ns)
+    free = ahead < result.workers
+    delays: Nanoseconds = samples.start_delay_ns[order][free]
     return delays
 
 

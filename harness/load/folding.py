@@ -49,8 +49,8 @@ class Folded:
                 for part in PARTS
             },
             errors=log.errors,
-            per_second=_counts(good.finished_ns // NS_PER_S),
-            workers=_counts(log.worker),
+            per_second=counted(good.finished_ns // NS_PER_S),
+            workers=counted(log.worker),
             finished_max_ns=int(log.finished_ns.max()) if len(log) else 0,
         )
 
@@ -79,7 +79,8 @@ class Folded:
         return sum(self.errors.values())
 
 
-def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
+def counted(values: npt.NDArray[Any]) -> dict[int, int]:
+    """Return how often each value occurs."""
     if not len(values):
         return {}
     # Seconds of one run, or worker indices: close together, so counting is cheap.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.clock import NS_PER_S
-from harness.load.folding import Folded
+from harness.load.folding import Folded, counted
 
 if TYPE_CHECKING:
     from harness.load.samples import SampleLog
@@ -68,8 +68,11 @@ class LoadResult:
     @property
     def operations_by_worker(self) -> npt.NDArray[np.int64]:
         """Finished operations of each worker, shape (workers,)."""
+        if self.folded is None:
+            found = np.bincount(self.samples.worker, minlength=self.workers)
+            return found.astype(np.int64)
         counts = np.zeros(self.workers, dtype=np.int64)
-        for worker, count in self.summary.workers.items():
+        for worker, count in self.folded.workers.items():
             counts[worker] = count
         return counts
 
@@ -79,7 +82,11 @@ class LoadResult:
 
         The first and the last second of the clock are left out: they are cut.
         """
-        per_second = self.summary.per_second
+        if self.folded is None:
+            good = self.samples.where(self.samples.succeeded)
+            per_second = counted(good.finished_ns // NS_PER_S)
+        else:
+            per_second = self.folded.per_second
         if not per_second:
             return np.array([])
         span = range(min(per_second) + 1, max(per_second))

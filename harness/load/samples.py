@@ -192,6 +192,8 @@ class SampleLog:
 
     def where(self, keep: npt.NDArray[np.bool_]) -> SampleLog:
         """Return the samples for which *keep* is true."""
+        if keep.dtype == np.bool_ and keep.all():
+            return self  # columns are never written to: no need of a copy
         return SampleLog(
             intended_ns=self.intended_ns[keep],
             started_ns=self.started_ns[keep],
