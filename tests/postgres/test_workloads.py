@@ -8,13 +8,14 @@ import random
 import pytest
 from psycopg import sql
 
-from harness.errors import ConfigError, WorkNotDoneError
+from harness.errors import ConfigError, TargetError, WorkNotDoneError
 from harness.load import run_closed_loop
 from harness.postgres.connect import connect
 from harness.postgres.keys import HotSet, Uniform, Zipf
 from harness.postgres.pool import PoolConfig
 from harness.postgres.psycopg_pool import PsycopgPool
 from harness.postgres.seeding import SCHEMA, seed_table
+from harness.postgres.server import ConnectArguments, attach
 from harness.postgres.workloads import (
     FiveLookups,
     Held,
@@ -105,6 +106,37 @@ def test_worker_that_did_not_sign_is_missed(postgres, table):
 
     with pytest.raises(WorkNotDoneError, match="signed for: 0, expected 70"):
         witness.confirm(result)
+
+
+@pytest.fixture
+def reader(start_own):
+    """A server whose table a guest may read, and make nothing."""
+    own = start_own()
+    with connect(own.connect_arguments()) as connection:
+        table = seed_table(connection, name="orders", rows=100)
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+        connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO guest")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO guest")
+    arguments = own.connect_arguments() | {"user": "guest", "password": "guest"}
+    return attach(ConnectArguments(arguments), own.info), table
+
+
+def test_role_that_may_only_read_is_enough_in_one_process(reader):
+    server, table = reader
+    workload = PrimaryKeyLookup(Held(server=server), table)
+    witness = Witness(workload)
+
+    assert witness.confirm(run(workload, count=50)).reads == 90
+
+
+def test_role_that_may_only_read_cannot_sign_in_another(reader):
+    server, table = reader
+    workload = PrimaryKeyLookup(Held(server=server), table)
+    Witness(workload)
+    sent = pickle.loads(pickle.dumps(workload))
+
+    with pytest.raises(TargetError, match=r"'guest' cannot write: GRANT CREATE"):
+        run(sent, count=50)
 
 
 def test_password_is_in_no_repr_of_what_is_sent(postgres, table):

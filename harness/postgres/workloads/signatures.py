@@ -6,8 +6,10 @@ whatever process or on whatever machine.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import TargetError
 from harness.postgres.seeding import SCHEMA
 from harness.postgres.workloads.tally import TALLY_FIELDS, Tally
 
@@ -22,8 +24,18 @@ SUMS = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in TALLY_FIELDS)
 
 
 def prepare_table(connection: Connection) -> None:
-    """Make sure that the table is there."""
-    with connection.transaction():
+    """Make sure that the table is there, if the role may make it.
+
+    Workers of this process sign in memory, and need none.
+    """
+    import psycopg
+
+    if _may(connection, "INSERT") is not None:
+        return
+    with (
+        suppress(psycopg.errors.InsufficientPrivilege),
+        connection.transaction(),
+    ):
         # Two runs that create it at the same moment would collide.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (SCHEMA,))
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
@@ -34,7 +46,18 @@ def prepare_table(connection: Connection) -> None:
 
 
 def sign(connection: Connection, *, run_id: str, worker: int, tally: Tally) -> None:
-    """Write down what one worker has done, once, at its end."""
+    """Write down what one worker has done, once, at its end.
+
+    Raises:
+        TargetError: The role may not.
+    """
+    if not _may(connection, "INSERT"):
+        msg = (
+            f"workers of other processes sign for their work in {TABLE}, where role "
+            f"{connection.info.user!r} cannot write: GRANT CREATE ON DATABASE "
+            f"{connection.info.dbname} to it, or use processes=1"
+        )
+        raise TargetError(msg)
     values = [getattr(tally, name) for name in TALLY_FIELDS]
     connection.execute(
         f"INSERT INTO {TABLE} (run_id, worker, {', '.join(TALLY_FIELDS)}) "  # noqa: S608 - constants
@@ -45,7 +68,7 @@ def sign(connection: Connection, *, run_id: str, worker: int, tally: Tally) -> N
 
 def signed(connection: Connection, *, run_id: str) -> Tally:
     """Return what all workers of a run have signed for."""
-    if connection.execute("SELECT to_regclass(%s)", (TABLE,)).fetchone() == (None,):
+    if not _may(connection, "SELECT"):
         return Tally()
     row = connection.execute(
         f"SELECT {SUMS} FROM {TABLE} WHERE run_id = %s",  # noqa: S608 - constants
@@ -57,4 +80,18 @@ def signed(connection: Connection, *, run_id: str) -> Tally:
 
 def forget(connection: Connection, *, run_id: str) -> None:
     """Remove the signatures of a run that has been confirmed."""
-    connection.execute(f"DELETE FROM {TABLE} WHERE run_id = %s", (run_id,))  # noqa: S608
+    if _may(connection, "DELETE"):
+        connection.execute(f"DELETE FROM {TABLE} WHERE run_id = %s", (run_id,))  # noqa: S608
+
+
+def _may(connection: Connection, privilege: str) -> bool | None:
+    """Tell whether the role may do this to the table; None if there is no table."""
+    # A name in a schema that the role may not use is an error, not NULL.
+    row = connection.execute(
+        "SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') "
+        "THEN has_table_privilege(c.oid, %s) ELSE false END "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s",
+        (privilege, *TABLE.split(".")),
+    ).fetchone()
+    return None if row is None else bool(row[0])

@@ -148,16 +148,18 @@ class Workload(ABC):
 
     def teardown(self, worker: Worker) -> None:
         """Sign for what the worker has done, and close its connection."""
-        if self.is_remote:
-            with self.lent_session(worker) as session:
-                signatures.sign(
-                    session.connection,
-                    run_id=self.run_id,
-                    worker=worker.index,
-                    tally=worker.tally,
-                )
-        if worker.session is not None:
-            worker.session.connection.close()
+        try:
+            if self.is_remote:
+                with self.lent_session(worker) as session:
+                    signatures.sign(
+                        session.connection,
+                        run_id=self.run_id,
+                        worker=worker.index,
+                        tally=worker.tally,
+                    )
+        finally:
+            if worker.session is not None:
+                worker.session.connection.close()
 
     def tally(self, session: Session) -> Tally:
         """Return what the server told all workers so far, warm-up included."""
