@@ -12,7 +12,7 @@ import pytest
 
 PROCESSES = 2
 PATHS = ["held-libpq", "held-cursor", "pool-libpq", "pool-cursor"]
-DURATION_S = 3.0
+DURATION_S = 2.0
 
 
 def source_of(path, postgres, clients):

@@ -27,5 +27,5 @@ def test_lookup_by_user(prewarmed_pool, seeded_table, measure_workload, settings
     workload = UserLookup(prewarmed_pool, seeded_table)
 
     measure_workload(
-        workload, threads=settings.benchmark.thread_counts[0], duration_s=10.0
+        workload, threads=settings.benchmark.thread_counts[0], duration_s=5.0
     )

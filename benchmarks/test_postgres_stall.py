@@ -76,7 +76,7 @@ def expected_p99_s(*, stall_s, duration_s, capacity_per_s):
 @pytest.mark.benchmark(group="postgres-stall")
 def test_open_loop_sees_the_stall(stalling_table, open_connection, sized, record_load):
     """Arrivals at a constant rate: each one that comes during the stall waits."""
-    duration_s = sized(full=10.0, smoke=5.0)
+    duration_s = sized(full=6.0, smoke=4.0)
     capacity = run_closed_loop(
         read, workers=WORKERS, duration_s=1.0, setup=open_connection, teardown=close
     ).throughput_per_s
@@ -113,7 +113,7 @@ def test_closed_loop_does_not_see_the_stall(
     stalling_table, open_connection, sized, record_load
 ):
     """The same stall: each worker meets it once, so p99 knows nothing of it."""
-    duration_s = sized(full=10.0, smoke=5.0)
+    duration_s = sized(full=6.0, smoke=4.0)
     thread, held_s = stall_once(stalling_table, after_s=duration_s / 2)
     result = run_closed_loop(
         read,

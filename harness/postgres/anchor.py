@@ -40,7 +40,7 @@ class Anchor:
         pgbench: Pgbench | None = None,
         server: Server | None = None,
         workload: str | None = None,
-        duration_s: int | None = 3,
+        duration_s: int | None = 2,
         clients: int = CLIENTS,
     ) -> None:
         self._pgbench = pgbench
