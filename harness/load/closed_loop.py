@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.load.result import LoadResult
+    from harness.load.runner import Spread
 
 
 def run_closed_loop(
@@ -31,6 +32,7 @@ def run_closed_loop(
     seed: int = 1,
     grace_s: float = GRACE_S,
     raw_budget: int = RAW_BUDGET,
+    spread: Spread | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LoadResult:
     """Run *operation* from *workers* callers, each as fast as it is answered.
@@ -64,6 +66,8 @@ def run_closed_loop(
         grace_s: Longest wait, in seconds, for operations still running at the end.
         raw_budget: Samples kept one by one per process; a longer run keeps
             histograms only.
+        spread: Where the processes run, as the fixture `spread_load` says; None is
+            this machine.
         clock: Where the time comes from.
 
     Returns:
@@ -92,4 +96,4 @@ def run_closed_loop(
         grace_s=grace_s,
         raw_budget=raw_budget,
     )
-    return run_plan(plan, clock=clock)
+    return run_plan(plan, clock=clock, spread=spread)

@@ -67,6 +67,8 @@ class ShareResult:
         unfinished: Operations that had not returned.
         examples: The first error of each class.
         interrupted: Whether it was told to stop.
+        clock_skew_ns: How far this share's clock may be from the others'; 0 where
+            all shares read one clock.
     """
 
     samples: SampleLog
@@ -79,6 +81,7 @@ class ShareResult:
     unfinished: int
     examples: dict[str, BaseException]
     interrupted: bool
+    clock_skew_ns: int = 0
 
 
 class Loop(Protocol):

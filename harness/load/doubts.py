@@ -25,6 +25,7 @@ STOLEN_CPU = (0.02, 0.20)  # of the whole machine
 # Below the first figure a result is doubted, below the second it is invalid.
 JAIN_INDEX = (0.80, 0.50)
 # Only doubts.
+CLOCK_SKEW_NS = 500 * NS_PER_MS  # between the machines that made the load
 DRIFT = 0.20  # throughput of the last third against the first
 WARMUP_SHARE = 0.10  # of the run looks like warm-up
 # A worker that finished nothing is starved only where the others finished this many.
@@ -50,6 +51,7 @@ def doubts_about(result: LoadResult) -> list[Doubt]:
         *_generator(result),
         *_scheduling_lag(result),
         *_surroundings(result),
+        *_clocks(result),
         *_fairness(result),
         *_accounting(result),
         *_course(result),
@@ -147,6 +149,18 @@ def _surroundings(result: LoadResult) -> list[Doubt]:
                 )
             )
     return found
+
+
+def _clocks(result: LoadResult) -> list[Doubt]:
+    if result.clock_skew_ns <= CLOCK_SKEW_NS:
+        return []
+    return [
+        Doubt(
+            f"the clocks of the machines that made the load may be "
+            f"{result.clock_skew_ns / NS_PER_MS:.0f} ms apart, so their shares may not "
+            "have started together; compare them on a quieter cluster, and check NTP"
+        )
+    ]
 
 
 def _fairness(result: LoadResult) -> list[Doubt]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.load.result import LoadResult
+    from harness.load.runner import Spread
     from harness.load.schedules import Schedule
 
 
@@ -30,6 +31,7 @@ def run_open_loop(
     seed: int = 1,
     grace_s: float = GRACE_S,
     raw_budget: int = RAW_BUDGET,
+    spread: Spread | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LoadResult:
     """Start *operation* at the times of *schedule* and time it from there.
@@ -57,6 +59,7 @@ def run_open_loop(
         seed: Likewise.
         grace_s: Likewise.
         raw_budget: Likewise.
+        spread: Likewise.
         clock: Likewise.
 
     Returns:
@@ -82,4 +85,4 @@ def run_open_loop(
         grace_s=grace_s,
         raw_budget=raw_budget,
     )
-    return run_plan(plan, clock=clock)
+    return run_plan(plan, clock=clock, spread=spread)

@@ -41,6 +41,8 @@ class LoadResult:
         examples: The first error of each class, to show a cause.
         interrupted: Whether Ctrl-C ended the run early.
         surroundings: What else the machine did; None where nobody looked.
+        clock_skew_ns: How far the clocks of the places that ran it may be apart; 0
+            where all read one clock.
     """
 
     loop: str
@@ -59,6 +61,7 @@ class LoadResult:
     examples: dict[str, BaseException] = field(default_factory=dict)
     interrupted: bool = False
     surroundings: Surroundings | None = None
+    clock_skew_ns: int = 0
 
     @cached_property
     def summary(self) -> Folded:

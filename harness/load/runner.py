@@ -17,9 +17,12 @@ from harness.load.samples import SampleLog
 from harness.load.surroundings import watch_surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.clock import Clock
+
+    # Runs each share of a plan in a place of its own, all at once.
+    Spread = Callable[[Plan], Sequence[ShareResult]]
 
 
 def make_crew(plan: Plan, *, rank: int, clock: Clock) -> Crew | AsyncCrew:
@@ -44,15 +47,20 @@ def is_async(plan: Plan) -> bool:
     )
 
 
-def run_plan(plan: Plan, *, clock: Clock) -> LoadResult:
+def run_plan(plan: Plan, *, clock: Clock, spread: Spread | None = None) -> LoadResult:
     """Run a plan and bring back every operation, accounted for.
 
     Raises:
         LoadError: If a worker process died; it is named.
         BaseException: What a set-up or tear-down raised.
     """
-    finish = watch_surroundings() if clock is SYSTEM_CLOCK else None
-    if plan.processes == 1:
+    # Spread, it runs on machines that we cannot watch from here.
+    here = clock is SYSTEM_CLOCK and spread is None
+    finish = watch_surroundings() if here else None
+    shares: Sequence[ShareResult]
+    if spread is not None:
+        shares = spread(plan)
+    elif plan.processes == 1:
         crew = make_crew(plan, rank=0, clock=clock)
         shares = [crew.run(clock.monotonic_ns)]
     else:
@@ -96,4 +104,5 @@ def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:
         unfinished=sum(share.unfinished for share in shares),
         examples=examples,
         interrupted=any(share.interrupted for share in shares),
+        clock_skew_ns=max(share.clock_skew_ns for share in shares),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import ConfigError
 from harness.settings.fixtures import settings_of
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from harness.load.runner import Spread
     from harness.spark.jars import DeltaJars
     from harness.spark.java import Java
     from harness.spark.session import RunningSpark
@@ -38,10 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="folder of Delta's jars (setting LAKEGAUGE_SPARK_DELTA_JARS)",
     )
+    group.addoption(
+        "--load-on",
+        choices=("local", "spark"),
+        default="local",
+        help="where load is made by cases that use `spread_load`: processes of this "
+        "machine (default), or executors of LAKEGAUGE_SPARK_MASTER",
+    )
 
 
 def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Find Java and Delta's jars, fetching what is missing, before any work."""
+    _check_load(config, items)
     users = [item for item in items if _uses_spark(item)]
     if users:
         _tools(config)
@@ -74,7 +85,9 @@ def pytest_report_collectionfinish(
 def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
     """Return the versions that were measured, once they are known."""
     running = item.config.stash.get(_RUNNING, None)
-    return running.facts() if running and _uses_spark(item) else None
+    if running is None or not _uses_spark(item):
+        return None
+    return running.facts() | ({"load_on": "spark"} if _spreads(item) else {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -102,14 +115,63 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
             master=settings.master,
             driver_memory=settings.driver_memory,
             quick=pytestconfig.stash.get(_QUICK, False),
+            extra_conf=_extra_conf(pytestconfig),
         )
     with opened as running:
         pytestconfig.stash[_RUNNING] = running
         yield running.session
 
 
+@pytest.fixture(scope="session")
+def spread_load(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> Spread | None:
+    """Where the processes of a load run are: `run_open_loop(..., spread=spread_load)`.
+
+    Processes of this machine, which is None, or executors with `--load-on=spark`.
+    """
+    if pytestconfig.getoption("--load-on") == "local":
+        return None
+    from harness.spark.load import run_on_executors
+
+    return partial(run_on_executors, request.getfixturevalue("spark"))
+
+
+def _check_load(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a place for the load that nobody would use, or that cannot be had."""
+    if config.getoption("--load-on") == "local":
+        return
+    if settings_of(config).spark.remote is not None:
+        msg = (
+            "--load-on=spark cannot be combined with --spark-remote "
+            "(LAKEGAUGE_SPARK_REMOTE): Spark Connect runs no barrier stages. Run "
+            "pytest on the cluster's driver, or leave out one of the two"
+        )
+        raise ConfigError(msg)
+    if not any(_spreads(item) for item in items):
+        msg = (
+            "--load-on=spark: no selected case uses the fixture `spread_load`, so all "
+            "of their load would be made on this machine"
+        )
+        raise ConfigError(msg)
+
+
+def _extra_conf(config: pytest.Config) -> dict[str, str]:
+    if config.getoption("--load-on") == "local":
+        return {}
+    from harness.spark.load import SESSION_CONF
+
+    return SESSION_CONF
+
+
+def _spreads(item: pytest.Item) -> bool:
+    """Whether the case makes its load on executors."""
+    wanted = item.config.getoption("--load-on") == "spark"
+    return wanted and "spread_load" in getattr(item, "fixturenames", ())
+
+
 def _uses_spark(item: pytest.Item) -> bool:
-    return "spark" in getattr(item, "fixturenames", ())
+    return "spark" in getattr(item, "fixturenames", ()) or _spreads(item)
 
 
 def _tools(config: pytest.Config) -> tuple[Java, DeltaJars] | None:

@@ -19,7 +19,7 @@ from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -45,6 +45,12 @@ _FOREIGN_VARIABLES = (
     "SPARK_LOCAL_REMOTE",
     "SPARK_REMOTE",
 )
+
+# Executors of another machine call the driver; nobody else needs to reach it.
+_LOOPBACK = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
 
 _QUICK_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
@@ -98,6 +104,7 @@ def local_session(
     master: str = "local[*]",
     driver_memory: str = "2g",
     quick: bool = False,
+    extra_conf: Mapping[str, str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[RunningSpark]:
     """Start a JVM with Spark and Delta; stop it and remove its files at the end.
@@ -111,6 +118,7 @@ def local_session(
         driver_memory: Heap of the JVM, such as `2g`.
         quick: Whether a short run matters more than a fast engine: the JVM then
             compiles simply, which halves the CPU time of the first minute.
+        extra_conf: Spark settings besides our own.
         clock: Measures how long the start took.
 
     Raises:
@@ -130,9 +138,11 @@ def local_session(
         master=master,
         driver_memory=driver_memory,
     )
+    wanted |= extra_conf or {}
     conf = SparkConf(loadDefaults=False).setAll(list(wanted.items()))
     begun_ns = clock.monotonic_ns()
     gateway = None
+    executors_folder = None
     try:
         # Everything below it inherits the environment of the JVM at its start.
         with scrubbed_environment(
@@ -149,6 +159,8 @@ def local_session(
                     f"{_log_tail(folder) or error}"
                 )
                 raise SparkError(redact(msg)) from error
+        # Where the executors of a local-cluster keep copies of all jars.
+        executors_folder = _spark_home() / "work" / context.applicationId
         session = SparkSession(context)
         yield RunningSpark(
             session=session,
@@ -161,6 +173,8 @@ def local_session(
     finally:
         _stop(gateway)
         shutil.rmtree(folder, ignore_errors=True)
+        if executors_folder is not None:
+            shutil.rmtree(executors_folder, ignore_errors=True)
 
 
 @contextmanager
@@ -252,8 +266,6 @@ def _configuration(
         "spark.app.name": "lakegauge",
         "spark.master": master,
         "spark.driver.memory": driver_memory,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": " ".join(options),
         "spark.jars": ",".join(path.as_uri() for path in jars.paths),
         "spark.local.dir": str(folder / "local"),
@@ -269,7 +281,13 @@ def _configuration(
             "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         ),
         "spark.databricks.delta.snapshotPartitions": "2",
-    }
+    } | (_LOOPBACK if master.startswith("local") else {})
+
+
+def _spark_home() -> Path:
+    import pyspark
+
+    return Path(pyspark.__file__).parent
 
 
 def _launch(conf: Any, folder: Path) -> Any:

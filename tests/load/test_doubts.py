@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
+import psutil
 import pytest
 
-from harness.clock import NS_PER_MS, NS_PER_S
+from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK
 from harness.load import LoadResult
 from harness.load.doubts import doubts_about, free_worker_delays_ns
 from harness.load.fairness import jain_index
@@ -58,6 +62,7 @@ AROUND = "surroundings"
 @pytest.mark.parametrize(
     ("changes", "words", "invalid"),
     [
+        ({"clock_skew_ns": 900 * NS_PER_MS}, "900 ms apart", False),
         ({CPU: 18 * NS_PER_S}, "used more than 85% of a core", False),
         ({CPU: 20 * NS_PER_S}, "used more than 97% of a core", True),
         ({CPU: 20 * NS_PER_S, "loop": "closed"}, "limit of the client", False),
@@ -170,3 +175,16 @@ def test_surroundings_are_shares_of_the_machine():
     seen = finish()
     assert 0 <= seen.others <= 1
     assert 0 <= seen.stolen <= 1
+
+
+def test_children_that_end_meanwhile_are_not_others():
+    burn = (
+        "import time; t = time.process_time()\n"
+        "while time.process_time() - t < 0.5: pass"
+    )
+    from_ns, finish = SYSTEM_CLOCK.monotonic_ns(), watch_surroundings()
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", burn], check=True)
+    seen = finish()
+    wall_s = (SYSTEM_CLOCK.monotonic_ns() - from_ns) / NS_PER_S
+    assert seen.own * wall_s * psutil.cpu_count() == pytest.approx(1.1, abs=0.2)
