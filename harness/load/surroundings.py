@@ -21,10 +21,12 @@ class Surroundings:
         others: Used by processes that are neither ours nor our descendants. A
             database in a container counts as one of them.
         stolen: Taken by the host for other machines.
+        own: Used by us and our descendants, those that ended meanwhile included.
     """
 
     others: float
     stolen: float
+    own: float = 0.0
 
 
 class _Reading:
@@ -39,25 +41,30 @@ class _Reading:
         guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
         self.busy_s = sum(times) - idle_s - self.stolen_s - guests_s
         own = psutil.Process()
-        self.by_process = dict(_cpu_s(own, *own.children(recursive=True)))
+        self.own_s = sum(
+            _cpu_s(process) for process in (own, *own.children(recursive=True))
+        )
 
 
-def _cpu_s(*processes: psutil.Process) -> list[tuple[int, float]]:
-    found = []
-    for process in processes:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # ended meanwhile: its time is in its parent's children time
-        found.append((process.pid, times.user + times.system))
-    return found
+def _cpu_s(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and of its children that have ended.
+
+    A child that is alive is looked at itself; once its parent has waited for it, its
+    time is in its parent's children time. So the sum over a tree loses nothing.
+    """
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0  # ended between the listing and this look
+    children_s = getattr(times, "children_user", 0.0)
+    children_s += getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + children_s)
 
 
 def watch_surroundings() -> Callable[[], Surroundings]:
     """Start watching; the function returned says what happened until it is called.
 
-    It costs two looks at the process table and nothing in between. CPU time of our
-    descendants that came and went in between is counted as that of others.
+    It costs two looks at the process table and nothing in between.
     """
     before = _Reading()
 
@@ -65,15 +72,13 @@ def watch_surroundings() -> Callable[[], Surroundings]:
         after = _Reading()
         cores = psutil.cpu_count() or 1
         wall_s = max(1e-9, (after.at_ns - before.at_ns) / NS_PER_S)
-        own_s = sum(
-            cpu_s - before.by_process.get(pid, 0.0)
-            for pid, cpu_s in after.by_process.items()
-        )
+        own_s = after.own_s - before.own_s
         busy_s = after.busy_s - before.busy_s
         stolen_s = after.stolen_s - before.stolen_s
         return Surroundings(
             others=round(min(1.0, max(0.0, busy_s - own_s) / (wall_s * cores)), 4),
             stolen=round(min(1.0, max(0.0, stolen_s) / (wall_s * cores)), 4),
+            own=round(min(1.0, max(0.0, own_s) / (wall_s * cores)), 4),
         )
 
     return finish
