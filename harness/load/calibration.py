@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Past this start delay a result is doubted, so a rate beyond it is not one to offer.
 START_DELAY_LIMIT_S = SCHEDULING_LAG_MS[0] / 1000
 # Share of a core that one process may use: beyond it operations wait for the
-# interpreter lock. Measured with real queries: docs/methodology.md.
+# interpreter lock (seen with psycopg on two cores).
 PROCESS_SHARE = 0.55
 # Threads of one process hinder each other, unless they mostly wait for the server.
 THREADS_PER_PROCESS = 4
