@@ -171,17 +171,20 @@ def error(code, message):
 
 @pytest.fixture
 def plane(postgres):
-    """A control plane whose identity is a role of its own."""
+    """A control plane whose identity is a role with a database of its own.
+
+    In the database of other tests a schema may belong to another role.
+    """
     role = f"svc-{secrets.token_hex(4)}@example.com"
     identifier = sql.Identifier(role)
     with connect(postgres.connect_arguments()) as admin:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(identifier))
-        grant = sql.SQL("GRANT CREATE ON DATABASE {} TO {}")
-        database = sql.Identifier(admin.info.dbname)
-        admin.execute(grant.format(database, identifier))
+        create = sql.SQL("CREATE DATABASE {} OWNER {}")
+        admin.execute(create.format(identifier, identifier))
         with ControlPlane(postgres, role).running() as plane:
+            plane.database = role
             yield plane
-        admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(identifier))
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
         admin.execute(sql.SQL("DROP ROLE {}").format(identifier))
 
 
@@ -207,7 +210,7 @@ def lakebase_settings(plane, postgres, product, tmp_path):
                 "databricks.workspace_url": plane.url,
                 "databricks.personal_access_token": WORKSPACE_TOKEN,
                 "lakebase.port": arguments["port"],
-                "lakebase.database": arguments["dbname"],
+                "lakebase.database": plane.database,
                 **name,
                 **{key.replace("__", "."): value for key, value in overrides.items()},
             },

@@ -324,7 +324,7 @@ def test_whole_run_on_tokens_that_expire_under_it(plane, postgres, tmp_path):
             "DATABRICKS_TOKEN": plane.workspace_token,
             "LAKEBASE_ENDPOINT": plane.endpoint,
             "LAKEBASE_PORT": str(arguments["port"]),
-            "LAKEBASE_DATABASE": arguments["dbname"],
+            "LAKEBASE_DATABASE": plane.database,
             "BENCHMARK_THREAD_COUNTS": "4,8",
             "DB_POOL_SIZE": "4",
             "DB_MAX_OVERFLOW": "0",
