@@ -29,7 +29,7 @@ def source_of(path, postgres, clients):
 @pytest.mark.benchmark(group="postgres-anchor-point-read")
 @pytest.mark.parametrize("clients", [2, 16], ids="clients={:02d}".format)
 @pytest.mark.parametrize("path", PATHS, ids="path={}".format)
-def test_point_read_beside_pgbench(  # noqa: PLR0917 - fixtures, passed by name
+def test_point_read_beside_pgbench(
     path, clients, postgres, pgbench_tables, measure_workload, sized
 ):
     """One account by its primary key; two callers are what two cores can feed."""

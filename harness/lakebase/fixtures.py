@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.load import LoadResult
+    from harness.load.runner import Spread
     from harness.postgres.anchor import Anchor
     from harness.postgres.checkout import LedgerPool
     from harness.postgres.pool import Pool
@@ -129,6 +130,7 @@ def measure_workload(
     sized: Callable[..., float],
     record_load: Callable[..., None],
     anchor: Callable[..., Anchor],
+    spread_load: Spread | None,
 ) -> Callable[..., LoadResult]:
     """Return a function that measures a workload and proves that it was done.
 
@@ -138,7 +140,8 @@ def measure_workload(
     fails the test; operations that fail otherwise are a result and stand in the
     report.
 
-    `processes=2` spreads the threads over processes; `beside="select-only"` or
+    `processes=2` spreads the threads over processes, on Spark executors under
+    `--load-on=spark`; `beside="select-only"` or
     `"tpcb-like"` runs the same through pgbench, before and after;
     `rows_per_operation` adds rows per second to the report.
     """
@@ -170,6 +173,7 @@ def measure_workload(
                 process_teardown=workload.process_teardown,
                 setup=workload.setup,
                 teardown=workload.teardown,
+                spread=spread_load,
             )
         # Before pgbench works on the same tables again.
         refused = _refusal(witness, result)
