@@ -17,7 +17,7 @@ import numpy as np
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import ConfigError
 from harness.load.closed_loop import run_closed_loop
-from harness.load.doubts import SCHEDULING_LAG_MS
+from harness.load.doubts import SCHEDULING_LAG_FLOOR_MS
 from harness.load.open_loop import run_open_loop
 from harness.load.schedules import poisson_arrivals
 from harness.load.search import Finding, SearchResult, Verdict, search_rate
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.load.context import OperationContext
 
 # Past this start delay a result is doubted, so a rate beyond it is not one to offer.
-START_DELAY_LIMIT_S = SCHEDULING_LAG_MS[0] / 1000
+START_DELAY_LIMIT_S = SCHEDULING_LAG_FLOOR_MS[1] / 1000
 # Share of a core that one process may use: beyond it operations wait for the
 # interpreter lock (seen with psycopg on two cores).
 PROCESS_SHARE = 0.55

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 # Above the first figure a result is doubted, above the second it is invalid. They
 # are shares unless they say otherwise. Where they come from: docs/methodology.md.
 GENERATOR_CPU = (0.85, 0.97)  # of a core, open loop; a closed loop is only doubted
-SCHEDULING_LAG_MS = (0.5, 5.0)  # p99 of the start delay while a worker was free
+# The p99 of the start delay while a worker was free, against the p99 of the response
+# time it is a part of; and the milliseconds below which it is never of interest.
+SCHEDULING_LAG = (0.10, 0.50)
+SCHEDULING_LAG_FLOOR_MS = (0.2, 0.5)
 OTHERS_CPU = (0.25, 0.75)  # of the whole machine
 STOLEN_CPU = (0.02, 0.20)  # of the whole machine
 # Below the first figure a result is doubted, below the second it is invalid.
@@ -115,15 +118,24 @@ def _scheduling_lag(result: LoadResult) -> list[Doubt]:
     if len(delays_ns) < samples_needed(0.99):
         return []
     lag_ms = float(np.quantile(delays_ns, 0.99)) / NS_PER_MS
-    doubted, invalid = SCHEDULING_LAG_MS
-    if lag_ms <= doubted:
+    response_ms = (
+        result.summary.histograms["response_time"].quantile(0.99) / NS_PER_MS
+        if result.completed
+        else 0.0
+    )
+    doubted_ms, invalid_ms = (
+        max(floor_ms, share * response_ms)
+        for share, floor_ms in zip(SCHEDULING_LAG, SCHEDULING_LAG_FLOOR_MS, strict=True)
+    )
+    if lag_ms <= doubted_ms:
         return []
     return [
         Doubt(
-            f"operations started {lag_ms:.1f} ms late (p99) while a worker was free: "
-            "the generator, not the server, was slow; free the machine, use fewer "
-            "threads per process, or lower the rate",
-            invalid=lag_ms > invalid,
+            f"operations started {lag_ms:.2g} ms late (p99) while a worker was free, "
+            f"of {response_ms:.2g} ms response time: the generator, not the server, "
+            "was slow; free the machine, use fewer threads per process, or lower the "
+            "rate",
+            invalid=lag_ms > invalid_ms,
         )
     ]
 

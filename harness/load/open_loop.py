@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
+from harness.load.crewing import crewed
 from harness.load.plan import GRACE_S, RAW_BUDGET, OpenPlan
 from harness.load.runner import run_plan
 
@@ -20,7 +22,7 @@ def run_open_loop(
     operation: Callable[..., Any],
     schedule: Schedule,
     *,
-    workers: int,
+    workers: int | None = None,
     processes: int = 1,
     warmup_s: float = 0.0,
     drain_s: float = 1.0,
@@ -46,7 +48,9 @@ def run_open_loop(
         operation: See `run_closed_loop`.
         schedule: When operations should start.
         workers: Most operations in flight at once, over all processes. Arrivals that
-            find no free worker wait, and their wait is their start delay.
+            find no free worker wait, and their wait is their start delay. None picks
+            workers and processes from a calibration and a probe of half a second,
+            and says why in `LoadResult.crewing`.
         processes: Processes to spread the workers over; each takes every nth
             arrival.
         warmup_s: Arrivals due in the first seconds are kept apart.
@@ -73,7 +77,7 @@ def run_open_loop(
     plan = OpenPlan(
         operation=operation,
         schedule=schedule,
-        workers=workers,
+        workers=processes if workers is None else workers,
         processes=processes,
         warmup_s=warmup_s,
         drain_s=drain_s,
@@ -85,4 +89,8 @@ def run_open_loop(
         grace_s=grace_s,
         raw_budget=raw_budget,
     )
-    return run_plan(plan, clock=clock, spread=spread)
+    if workers is not None:
+        return run_plan(plan, clock=clock, spread=spread)
+    plan, reason = crewed(plan, clock=clock)
+    result = run_plan(plan, clock=clock, spread=spread)
+    return replace(result, crewing=reason)

@@ -28,6 +28,7 @@ class LoadResult:
         workers: Threads or tasks that ran operations, over all processes.
         processes: Processes they ran in.
         schedule: The arrival schedule in words; None in a closed loop.
+        crewing: Why these workers, where they were picked; else None.
         samples: The measured operations, failed ones included; empty if the run was
             longer than its raw budget, see `folded`.
         folded: The measured operations as histograms, for such a run.
@@ -55,6 +56,7 @@ class LoadResult:
     generator_cpu_ns_max: int
     processes: int = 1
     schedule: str | None = None
+    crewing: str | None = None
     folded: Folded | None = None
     dropped: int = 0
     unfinished: int = 0

@@ -33,6 +33,11 @@ class Schedule(Protocol):
         """Length in seconds; every arrival is strictly before it."""
         ...
 
+    @property
+    def rate_per_s_max(self) -> float:
+        """Highest arrival rate at any time, per second."""
+        ...
+
     def chunks(self) -> Iterator[Nanoseconds]:
         """Yield offsets from the start of the run, in ns, non-decreasing.
 
@@ -77,6 +82,11 @@ class RateProfile:
     def duration_s(self) -> float:
         """Length in seconds."""
         return math.fsum(length for length, _, _ in self.pieces)
+
+    @property
+    def rate_per_s_max(self) -> float:
+        """Highest rate at any time."""
+        return max(max(start, end) for _, start, end in self.pieces)
 
     @property
     def expected_count(self) -> float:
@@ -199,6 +209,11 @@ class RegularArrivals:
         """Length in seconds."""
         return self.profile.duration_s
 
+    @property
+    def rate_per_s_max(self) -> float:
+        """Highest arrival rate at any time, per second."""
+        return self.profile.rate_per_s_max
+
     def chunks(self) -> Iterator[Nanoseconds]:
         """Yield offsets from the start of the run, in ns, non-decreasing."""
         # An arrival at the very end would be outside: the end is exclusive.
@@ -232,6 +247,11 @@ class PoissonArrivals:
         """Length in seconds."""
         return self.profile.duration_s
 
+    @property
+    def rate_per_s_max(self) -> float:
+        """Highest arrival rate at any time, per second."""
+        return self.profile.rate_per_s_max
+
     def chunks(self) -> Iterator[Nanoseconds]:
         """Yield offsets from the start of the run, in ns, non-decreasing."""
         random = np.random.default_rng(self.seed)
@@ -264,6 +284,12 @@ class TraceArrivals:
     def duration_s(self) -> float:
         """Length in seconds: just past the last arrival."""
         return (self.offsets_ns[-1] + 1) / NS_PER_S
+
+    @property
+    def rate_per_s_max(self) -> float:
+        """Arrivals of the busiest second, by the clock of the trace."""
+        seconds = np.array(self.offsets_ns, dtype=np.int64) // NS_PER_S
+        return float(np.bincount(seconds).max())
 
     def chunks(self) -> Iterator[Nanoseconds]:
         """Yield offsets from the start of the run, in ns, non-decreasing."""

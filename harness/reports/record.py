@@ -53,6 +53,7 @@ class CaseBlock(_Block):
         workers: Concurrent callers, over all processes.
         processes: Processes the load was made in.
         schedule: The arrival schedule of an open loop, in words.
+        crewing: Why these workers, where the engine picked them.
         interrupted: Whether the run was ended early by Ctrl-C.
         errors: Failed operations by class name.
         split_ms: Quantiles of start delay, checkout wait and service time, in
@@ -75,6 +76,7 @@ class CaseBlock(_Block):
     workers: int | None = None
     processes: int | None = None
     schedule: str | None = None
+    crewing: str | None = None
     interrupted: bool = False
     errors: dict[str, int] = Field(default_factory=dict)
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)

@@ -132,6 +132,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
             "workers": result.workers,
             "processes": result.processes,
             "schedule": result.schedule,
+            "crewing": result.crewing,
             "interrupted": result.interrupted,
             "errors": result.errors,
             "split_ms": split_ms,

@@ -39,3 +39,15 @@ def kill_own_process(context):
     if context.worker == 1 and context.random.random() < 0.02:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.001)
+
+
+def count_calls(_worker):
+    return []
+
+
+def interrupt_group_at_call_50(context):
+    """Press Ctrl-C, as a terminal does: for every process of the group."""
+    context.state.append(None)
+    if context.worker == 0 and len(context.state) == 50:
+        os.kill(0, signal.SIGINT)
+    time.sleep(0.001)

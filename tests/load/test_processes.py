@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -93,18 +92,20 @@ def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(processes, tmp_path):
     script.write_text(
         textwrap.dedent(
             f"""
-            import os, sys, threading, time
+            import sys
             sys.path.insert(0, {str(FOLDER)!r})
             import operations
             from harness.load import run_closed_loop
 
             if __name__ == "__main__":
-                timer = threading.Timer(2.0, lambda: os.kill(0, {int(signal.SIGINT)}))
-                timer.start()
                 result = run_closed_loop(
-                    operations.pause, workers=2, processes={processes}, duration_s=60
+                    operations.interrupt_group_at_call_50,
+                    workers=2,
+                    processes={processes},
+                    duration_s=60,
+                    setup=operations.count_calls,
                 )
-                print(result.interrupted, result.completed > 10, result.wall_s < 30)
+                print(result.interrupted, result.completed >= 50, result.wall_s < 30)
             """
         )
     )
