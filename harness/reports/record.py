@@ -62,6 +62,8 @@ class CaseBlock(_Block):
             lower and upper end, in milliseconds; see `harness.load.intervals`.
         generator_cpu_utilization: CPU time of the load generator per wall time;
             1.0 is one whole core.
+        per_second: Completed operations in each whole second of a load run, the
+            first hour at most.
         details: Further figures of the subject, in the units of their names.
         doubts: Why a reader should hesitate to believe this case, a sentence each.
         histogram: The compared values as a mergeable histogram.
@@ -82,6 +84,7 @@ class CaseBlock(_Block):
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     intervals_ms: dict[str, tuple[float, float]] = Field(default_factory=dict)
     generator_cpu_utilization: float | None = None
+    per_second: list[int] = Field(default_factory=list)
     details: dict[str, Any] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)
     histogram: dict[str, Any] | None = None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # Values handed to pytest-benchmark one by one, and the most raw data a report
 # keeps per case: 10,000 values are 0.4 MB of JSON.
 REPLAY_BUDGET = 10_000
+# Seconds of a run whose completed operations are listed one by one.
+SERIES_MAX = 3600
 # The parts that response time is the sum of.
 SPLIT = ("start_delay", "checkout_wait", "service_time")
 
@@ -136,6 +138,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
             "interrupted": result.interrupted,
             "errors": result.errors,
             "split_ms": split_ms,
+            "per_second": result.completed_per_second[:SERIES_MAX].astype(int).tolist(),
             "intervals_ms": _in_ms(bounds_ns, unit_ns=1),
             "doubts": [doubt.sentence for doubt in doubts],
             "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN_QUANTILES = ("p50", "p95", "p99")
 # Narrower, and a table of eight columns breaks its words.
-_WIDTH_MIN, _WIDTH_MAX = 112, 140
+_WIDTH_MIN, _WIDTH_MAX = 124, 150
 
 
 def format_duration(seconds: float) -> str:
