@@ -80,7 +80,7 @@ def test_closed_loop_over_nothing(workers, processes, sized, record_load):
         nothing,
         workers=workers,
         processes=processes,
-        duration_s=sized(full=1.0, smoke=0.2),
+        duration_s=sized(full=0.5, smoke=0.2),
     )
 
     assert result.failed == result.unfinished == 0
