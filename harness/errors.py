@@ -2,6 +2,45 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class ErrorCategory(StrEnum):
+    """What went wrong, in the eleven words of reports, metrics and logs."""
+
+    DATABASE_CONNECTION = "database_connection"
+    DATABASE_QUERY = "database_query"
+    DATABASE_TIMEOUT = "database_timeout"
+    AUTHENTICATION = "authentication"
+    AUTHORIZATION = "authorization"
+    CONFIGURATION = "configuration"
+    NETWORK = "network"
+    RATE_LIMITING = "rate_limiting"
+    SYSTEM = "system"
+    VALIDATION = "validation"
+    UNKNOWN = "unknown"
+
+
+class Severity(StrEnum):
+    """How bad it is, from what heals by itself to what needs a person now."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Verdict(StrEnum):
+    """Whether the operation that failed may be tried again.
+
+    `OUTCOME_UNKNOWN` is neither: the server may have done the work, as when the
+    answer to a commit is lost. Whoever repeats it may do it twice.
+    """
+
+    RETRYABLE = "retryable"
+    PERMANENT = "permanent"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
 
 class HarnessError(Exception):
     """Base class: catch this to catch everything the harness raises.
@@ -20,9 +59,18 @@ class ConfigError(HarnessError, ValueError):
 
 
 class TargetError(HarnessError):
-    """The server that was asked for cannot be provided or reached."""
+    """The server that was asked for cannot be provided or reached.
+
+    Attributes:
+        sqlstate: The server's own code for a refused login; None where it gave
+            none, as when nothing answers.
+    """
 
     __module__ = "harness"
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(message)
 
 
 class CredentialError(HarnessError):

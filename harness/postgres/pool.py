@@ -10,6 +10,8 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from harness.load.histogram import LogLinearHistogram
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolConfig:
@@ -73,6 +75,39 @@ class PoolStats:
     in_use: int
     idle: int
     waiting: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolMetrics:
+    """Totals and distributions of a pool since it was opened.
+
+    The difference of two snapshots is an interval; histograms are in nanoseconds.
+
+    Attributes:
+        checkouts_count: Checkouts that got a connection.
+        checkins_count: Connections given back.
+        checkout_timeouts_count: Checkouts that ended with `CheckoutTimeoutError`.
+        connect_failures_count: Attempts to connect that failed.
+        opened_count: Connections opened.
+        closed_count: Connections closed, for whatever reason.
+        leaks_count: Checkouts that were held longer than the leak threshold.
+        checkout_wait: Asked for until got, of every checkout.
+        usage_time: Got until given back.
+        connect_time: Time to open one connection.
+        wake_time: The same, of those that had to wake a suspended server.
+    """
+
+    checkouts_count: int
+    checkins_count: int
+    checkout_timeouts_count: int
+    connect_failures_count: int
+    opened_count: int
+    closed_count: int
+    leaks_count: int
+    checkout_wait: LogLinearHistogram
+    usage_time: LogLinearHistogram
+    connect_time: LogLinearHistogram
+    wake_time: LogLinearHistogram
 
 
 class Pool(Protocol):
