@@ -17,6 +17,7 @@ pytest_plugins = (
     "harness.reports.hooks",
     "harness.postgres.fixtures",
     "harness.lakebase.fixtures",
+    "harness.lakebase.standin.fixtures",
     "harness.agents.fixtures",
     "harness.spark.fixtures",
 )
