@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class ErrorCategory(StrEnum):
@@ -42,6 +43,14 @@ class Verdict(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
 
 
+class Classification(NamedTuple):
+    """What kind of failure it was, how bad it is, and whether to try again."""
+
+    category: ErrorCategory
+    severity: Severity
+    verdict: Verdict
+
+
 class HarnessError(Exception):
     """Base class: catch this to catch everything the harness raises.
 
@@ -64,12 +73,22 @@ class TargetError(HarnessError):
     Attributes:
         sqlstate: The server's own code for a refused login; None where it gave
             none, as when nothing answers.
+        classification: What kind of failure it is, where whoever raised it knows
+            more than the code tells. Its verdict tells a refusal that will last
+            (wrong password) from one that may pass (server starting up).
     """
 
     __module__ = "harness"
 
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        classification: Classification | None = None,
+    ) -> None:
         self.sqlstate = sqlstate
+        self.classification = classification
         super().__init__(message)
 
 
