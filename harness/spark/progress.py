@@ -47,6 +47,12 @@ def micro_batches(query: StreamingQuery) -> list[MicroBatch]:
     return _records(query.recentProgress)
 
 
+def micro_batch(progress: Any) -> MicroBatch | None:
+    """Return the micro-batch of one progress; None of a trigger that found nothing."""
+    found = _records([progress])
+    return found[0] if found else None
+
+
 def elapsed_s(batches: Sequence[MicroBatch]) -> float:
     """Seconds from the start of the first batch to the end of the last one."""
     between = batches[-1].started_at - batches[0].started_at

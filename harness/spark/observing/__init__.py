@@ -1,0 +1,1 @@
+"""What streams did, kept: a listener that costs them nothing, a table, alerts."""
