@@ -3,7 +3,8 @@
 pgbench -M prepared with 16 clients runs right before and right after each case; the
 ratio of throughputs is `client_stack_efficiency`. Case ids say how Python gets there:
 connections held or checked out per operation, a cursor used again or libpq itself
-through psycopg.pq, how many callers over two processes.
+through psycopg.pq, one thread per caller or all callers of a process interleaved in
+one thread, how many callers over two processes.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from __future__ import annotations
 import pytest
 
 PROCESSES = 2
-PATHS = ["held-libpq", "held-cursor", "pool-libpq", "pool-cursor"]
+THREADS = ["held-libpq", "held-cursor", "pool-libpq", "pool-cursor"]
+PATHS = [*THREADS, *(f"{path}-interleaved" for path in THREADS)]
 DURATION_S = 2.0
 
 
-def source_of(path, postgres, clients):
+def source_of(path, postgres, *, clients, processes):
     """Return where connections come from; a pool has one for each caller."""
     from harness.postgres.pool import PoolConfig
     from harness.postgres.workloads import Held, Pooled
 
     if path.startswith("held"):
         return Held(server=postgres)
-    size = clients // PROCESSES
+    size = clients // processes
     return Pooled(server=postgres, config=PoolConfig(size_min=size, size_max=size))
 
 
@@ -35,16 +37,18 @@ def test_point_read_beside_pgbench(
     """One account by its primary key; two callers are what two cores can feed."""
     from harness.postgres.workloads import AccountLookup
 
+    processes = sized(full=PROCESSES, smoke=1)
     workload = AccountLookup(
-        source_of(path, postgres, clients),
+        source_of(path, postgres, clients=clients, processes=processes),
         pgbench_tables,
-        direct=path.endswith("libpq"),
+        direct="libpq" in path,
     )
 
     measure_workload(
         workload,
         threads=clients,
-        processes=sized(full=PROCESSES, smoke=1),
+        processes=processes,
+        interleaved=path.endswith("interleaved"),
         duration_s=sized(full=DURATION_S, smoke=0.2),
         beside="select-only",
     )
@@ -56,16 +60,18 @@ def test_tpcb_beside_pgbench(path, postgres, pgbench_tables, measure_workload, s
     """Five statements in a transaction, 16 callers: seven round trips each."""
     from harness.postgres.workloads import TpcB
 
+    processes = sized(full=PROCESSES, smoke=1)
     workload = TpcB(
-        source_of(path, postgres, 16),
+        source_of(path, postgres, clients=16, processes=processes),
         pgbench_tables,
-        direct=path.endswith("libpq"),
+        direct="libpq" in path,
     )
 
     measure_workload(
         workload,
         threads=16,
-        processes=sized(full=PROCESSES, smoke=1),
+        processes=processes,
+        interleaved=path.endswith("interleaved"),
         duration_s=sized(full=DURATION_S, smoke=0.2),
         beside="tpcb-like",
     )

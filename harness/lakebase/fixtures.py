@@ -141,7 +141,8 @@ def measure_workload(
     report.
 
     `processes=2` spreads the threads over processes, on Spark executors under
-    `--load-on=spark`; `beside="select-only"` or
+    `--load-on=spark`; `interleaved=True` runs those of a process in one thread;
+    `beside="select-only"` or
     `"tpcb-like"` runs the same through pgbench, before and after;
     `rows_per_operation` adds rows per second to the report.
     """
@@ -154,6 +155,7 @@ def measure_workload(
         *,
         threads: int,
         processes: int = 1,
+        interleaved: bool = False,
         duration_s: float | None = None,
         beside: str | None = None,
         rows_per_operation: int | None = None,
@@ -167,6 +169,7 @@ def measure_workload(
                 workload,
                 workers=threads,
                 processes=processes,
+                interleaved=interleaved,
                 duration_s=sized(full=full_s, smoke=min(full_s, SMOKE_DURATION_S)),
                 warmup_s=sized(full=1.0, smoke=0.1),
                 process_setup=workload.process_setup,

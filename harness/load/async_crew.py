@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, sharpen_timers
 from harness.load.async_sleep import Sleeper
-from harness.load.context import OperationContext
 from harness.load.crew import Crew, ShareResult
-from harness.load.samples import NO_ERROR, SampleRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.load.context import OperationContext
     from harness.load.crew import Worker
+    from harness.load.samples import SampleRecorder
 
 
 class AsyncCrew(Crew):
@@ -74,22 +74,15 @@ class AsyncCrew(Crew):
         """Run and record one operation; see `Crew.once`."""
         now = self.clock.monotonic_ns
         context._acquired_ns = 0  # noqa: SLF001  # the engine's side of the context
-        code = NO_ERROR
+        failure = None
         worker.in_operation = True
         started_ns = now()
         try:
             await self.plan.operation(context)
         except Exception as error:  # noqa: BLE001  # recorded: a failure is a result
-            finished_ns = now()
-            code = recorder.error_code(error)
-            self.examples.setdefault(type(error).__name__, error)
-        else:
-            finished_ns = now()
-        worker.in_operation = False
-        acquired_ns = context._acquired_ns or started_ns  # noqa: SLF001
-        if intended_ns is None:
-            intended_ns = started_ns
-        recorder.append(intended_ns, started_ns, acquired_ns, finished_ns, code)
+            failure = error
+        times_ns = (intended_ns, started_ns, now())
+        self.record(worker, recorder, context, times_ns, failure)
 
     async def _prepared(self, worker: Worker) -> OperationContext:
         """Set one worker up and warm it by count."""
@@ -97,13 +90,7 @@ class AsyncCrew(Crew):
         state = None
         if plan.setup is not None:
             state = await _awaited(plan.setup(worker.index))
-        context = OperationContext(
-            worker=worker.index,
-            state=state,
-            shared=self._shared,
-            seed=plan.seed,
-            now=self.clock.monotonic_ns,
-        )
+        context = self._context(worker, state)
         for _ in range(plan.warmup_count):
             await self.once_async(worker, worker.warmup, context, None)
         return context

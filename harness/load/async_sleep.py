@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import heapq
 import itertools
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from harness.clock import NS_PER_S
+from harness.load.timer import DescriptorTimer
 
 if TYPE_CHECKING:
     from harness.clock import Clock
-
-_CLOCK_MONOTONIC = 1  # linux/time.h
-_TFD_TIMER_ABSTIME = 1  # sys/timerfd.h
-_NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
-
-
-class _TimeSpec(ctypes.Structure):
-    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
-
-
-class _TimerSpec(ctypes.Structure):
-    _fields_ = (("it_interval", _TimeSpec), ("it_value", _TimeSpec))
 
 
 class Sleeper:
@@ -43,9 +28,9 @@ class Sleeper:
         self._loop = asyncio.get_running_loop()
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._timer = _open_timer()
+        self._timer = DescriptorTimer.open()
         if self._timer is not None:
-            self._loop.add_reader(self._timer, self._expired)
+            self._loop.add_reader(self._timer.descriptor, self._expired)
 
     async def until_ns(self, deadline_ns: int) -> None:
         """Wait until the clock reaches *deadline_ns*; the past returns at once."""
@@ -64,15 +49,13 @@ class Sleeper:
     def close(self) -> None:
         """Give the timer back."""
         if self._timer is not None:
-            self._loop.remove_reader(self._timer)
-            os.close(self._timer)
+            self._loop.remove_reader(self._timer.descriptor)
+            self._timer.close()
             self._timer = None
 
     def _expired(self) -> None:
         if self._timer is not None:
-            # Nothing to read: set anew since, and the next expiry will come.
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._timer, 8)
+            self._timer.clear()
         now_ns = self._clock.monotonic_ns()
         while self._waiting and self._waiting[0][0] <= now_ns:
             _, _, future = heapq.heappop(self._waiting)
@@ -81,21 +64,5 @@ class Sleeper:
         self._arm()
 
     def _arm(self) -> None:
-        if not self._waiting or self._timer is None:
-            return
-        # A time of zero would switch the timer off.
-        seconds, rest = divmod(max(1, self._waiting[0][0]), NS_PER_S)
-        wanted = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(seconds, rest))
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.timerfd_settime(
-            self._timer, _TFD_TIMER_ABSTIME, ctypes.byref(wanted), None
-        )
-
-
-def _open_timer() -> int | None:
-    """Open a timer of the clock that `time.perf_counter_ns` reads on Linux."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = int(libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC))
-    return descriptor if descriptor >= 0 else None
+        if self._waiting and self._timer is not None:
+            self._timer.arm(self._waiting[0][0])

@@ -20,6 +20,7 @@ def run_closed_loop(
     *,
     workers: int,
     processes: int = 1,
+    interleaved: bool = False,
     duration_s: float | None = None,
     count: int | None = None,
     think_time_s: float = 0.0,
@@ -48,6 +49,10 @@ def run_closed_loop(
         workers: Callers over all processes; they start together.
         processes: Processes to spread them over. With more than one, everything
             given here must be picklable, and *clock* is the system's.
+        interleaved: Run all workers of a process in one thread, each until it waits
+            for its server; needs an operation that waits through `Hub.wait`, as the
+            workloads on Postgres do. Many connections then cost no hand-over of the
+            interpreter lock. Linux only.
         duration_s: Length of the measured phase in seconds: no operation starts
             after it. Give either this or *count*.
         count: Measured operations in all, shared by the workers.
@@ -83,6 +88,7 @@ def run_closed_loop(
         operation=operation,
         workers=workers,
         processes=processes,
+        interleaved=interleaved,
         duration_s=duration_s,
         count=count,
         think_time_s=think_time_s,

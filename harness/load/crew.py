@@ -131,10 +131,15 @@ class Crew:
         self._fatal: list[BaseException] = []
         self._stop = threading.Event()
         self.stopped = self._stop.is_set
-        # One more party than workers: the caller, who sets the times in between.
-        self._ready = threading.Barrier(len(indices) + 1)
-        self._go = threading.Barrier(len(indices) + 1)
+        # One more party than threads: the caller, who sets the times in between.
+        self._ready = threading.Barrier(self.threads_count + 1)
+        self._go = threading.Barrier(self.threads_count + 1)
         self._shared: Any = None
+
+    @property
+    def threads_count(self) -> int:
+        """Threads that run the workers: one each."""
+        return len(self.workers)
 
     def run(self, agree_on_start: Callable[[], int]) -> ShareResult:
         """Run this share from set-up to tear-down.
@@ -178,34 +183,46 @@ class Crew:
         """
         now = self.clock.monotonic_ns
         context._acquired_ns = 0  # noqa: SLF001  # the engine's side of the context
-        code = NO_ERROR
+        failure = None
         worker.in_operation = True
         started_ns = now()
         try:
             self.plan.operation(context)
         except Exception as error:  # noqa: BLE001  # recorded: a failure is a result
-            finished_ns = now()
-            code = recorder.error_code(error)
-            self.examples.setdefault(type(error).__name__, error)
-        else:
-            finished_ns = now()
+            failure = error
+        times_ns = (intended_ns, started_ns, now())
+        self.record(worker, recorder, context, times_ns, failure)
+
+    def record(
+        self,
+        worker: Worker,
+        recorder: SampleRecorder,
+        context: OperationContext,
+        times_ns: tuple[int | None, int, int],
+        failure: Exception | None,
+    ) -> None:
+        """Record one operation that has ended.
+
+        Args:
+            worker: Who ran it.
+            recorder: Where it is recorded.
+            context: What it was called with.
+            times_ns: Intended (None in a closed loop), started and finished.
+            failure: What it raised, if it did.
+        """
         worker.in_operation = False
-        acquired_ns = context._acquired_ns or started_ns  # noqa: SLF001
+        intended_ns, started_ns, finished_ns = times_ns
         if intended_ns is None:
             intended_ns = started_ns
+        code = NO_ERROR
+        if failure is not None:
+            code = recorder.error_code(failure)
+            self.examples.setdefault(type(failure).__name__, failure)
+        acquired_ns = context._acquired_ns or started_ns  # noqa: SLF001  # see `once`
         recorder.append(intended_ns, started_ns, acquired_ns, finished_ns, code)
 
     def _run(self, agree_on_start: Callable[[], int]) -> ShareResult:
-        threads = [
-            # Daemon: a worker stuck in an operation must not keep the process alive.
-            threading.Thread(
-                target=self._body,
-                args=(worker,),
-                name=f"load-{worker.index}",
-                daemon=True,
-            )
-            for worker in self.workers
-        ]
+        threads = self._threads()
         for thread in threads:
             thread.start()
         clock = self.clock
@@ -265,6 +282,29 @@ class Crew:
             interrupted=self.interrupted,
         )
 
+    def _threads(self) -> list[threading.Thread]:
+        """Return the threads of this crew, not started; each meets at the barriers."""
+        return [
+            # Daemon: a worker stuck in an operation must not keep the process alive.
+            threading.Thread(
+                target=self._body,
+                args=(worker,),
+                name=f"load-{worker.index}",
+                daemon=True,
+            )
+            for worker in self.workers
+        ]
+
+    def _context(self, worker: Worker, state: Any) -> OperationContext:
+        """Return what a worker's operations are called with."""
+        return OperationContext(
+            worker=worker.index,
+            state=state,
+            shared=self._shared,
+            seed=self.plan.seed,
+            now=self.clock.monotonic_ns,
+        )
+
     def _body(self, worker: Worker) -> None:
         """Do one worker's whole part, in its own thread."""
         plan = self.plan
@@ -272,13 +312,7 @@ class Crew:
             sharpen_timers()
             state = plan.setup(worker.index) if plan.setup is not None else None
             try:
-                context = OperationContext(
-                    worker=worker.index,
-                    state=state,
-                    shared=self._shared,
-                    seed=plan.seed,
-                    now=self.clock.monotonic_ns,
-                )
+                context = self._context(worker, state)
                 for _ in range(plan.warmup_count):
                     self.once(worker, worker.warmup, context, None)
                 self._ready.wait()

@@ -24,6 +24,7 @@ def run_open_loop(
     *,
     workers: int | None = None,
     processes: int = 1,
+    interleaved: bool = False,
     warmup_s: float = 0.0,
     drain_s: float = 1.0,
     process_setup: Callable[[], Any] | None = None,
@@ -53,6 +54,7 @@ def run_open_loop(
             and says why in `LoadResult.crewing`.
         processes: Processes to spread the workers over; each takes every nth
             arrival.
+        interleaved: See `run_closed_loop`.
         warmup_s: Arrivals due in the first seconds are kept apart.
         drain_s: How long after the schedule's end waiting arrivals are still
             started; those left then are counted as dropped.
@@ -79,6 +81,7 @@ def run_open_loop(
         schedule=schedule,
         workers=processes if workers is None else workers,
         processes=processes,
+        interleaved=interleaved,
         warmup_s=warmup_s,
         drain_s=drain_s,
         process_setup=process_setup,

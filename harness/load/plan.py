@@ -31,6 +31,7 @@ class Plan:
     operation: Callable[..., Any]
     workers: int
     processes: int = 1
+    interleaved: bool = False
     process_setup: Callable[[], Any] | None = None
     process_teardown: Callable[[Any], object] | None = None
     setup: Callable[[int], Any] | None = None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.clock import SYSTEM_CLOCK
+from harness.errors import ConfigError
 from harness.load.async_crew import AsyncCrew
 from harness.load.crew import Crew, ShareResult
 from harness.load.folding import Folded
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Spread = Callable[[Plan], Sequence[ShareResult]]
 
 
-def make_crew(plan: Plan, *, rank: int, clock: Clock) -> Crew | AsyncCrew:
+def make_crew(plan: Plan, *, rank: int, clock: Clock) -> Crew:
     """Return the crew that runs process *rank*'s share of the plan."""
     loop: ClosedLoop | OpenLoop
     if isinstance(plan, OpenPlan):
@@ -35,8 +36,20 @@ def make_crew(plan: Plan, *, rank: int, clock: Clock) -> Crew | AsyncCrew:
     else:
         msg = f"no loop runs a {type(plan).__name__}"
         raise TypeError(msg)
-    kind = AsyncCrew if is_async(plan) else Crew
-    return kind(plan, loop, rank=rank, clock=clock)
+    return _kind_of(plan)(plan, loop, rank=rank, clock=clock)
+
+
+def _kind_of(plan: Plan) -> type[Crew]:
+    if is_async(plan):
+        if plan.interleaved:
+            msg = "interleaved=True is for functions: coroutines take turns anyway"
+            raise ConfigError(msg)
+        return AsyncCrew
+    if plan.interleaved:
+        from harness.load.interleaved_crew import InterleavedCrew
+
+        return InterleavedCrew
+    return Crew
 
 
 def is_async(plan: Plan) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = re.compile("%[s%]")
 INTEGER_OIDS = frozenset((20, 21, 23))  # bigint, smallint, integer
+_statement_numbers = itertools.count()
 
 
 class Session(Protocol):
@@ -75,6 +76,9 @@ class DirectSession:
         self._result: Any = None
         self._integers: dict[str, tuple[bool, ...]] = {}
         self._query = ""
+        # Bound once: a method of ours would cost every statement another call.
+        self._exchange: Callable[[bytes, Sequence[bytes]], Any]
+        self._exchange = self._pgconn.exec_prepared
 
     def transaction(self, **options: Any) -> AbstractContextManager[Any]:
         """Return a transaction as a `with` block."""
@@ -83,7 +87,7 @@ class DirectSession:
     def execute(self, query: str, params: Sequence[object] = ()) -> Self:
         """Run one statement with its `%s` filled in by the server."""
         name = self._names.get(query) or self._prepare(query)
-        result = self._pgconn.exec_prepared(name, [str(p).encode() for p in params])
+        result = self._exchange(name, [str(p).encode() for p in params])
         if result.status not in self._good:
             self._fail(result)
         self._result, self._query = result, query
@@ -123,7 +127,8 @@ class DirectSession:
             text = PLACEHOLDER.sub(
                 lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", query
             )
-        name = f"lakegauge_{len(self._names)}".encode()
+        # Of all sessions of this process: a connection may have had another one.
+        name = f"lakegauge_{next(_statement_numbers)}".encode()
         result = self._pgconn.prepare(name, text.encode())
         if result.status not in self._good:
             self._fail(result)
@@ -142,6 +147,6 @@ def session_of(
     """Return the session of a pooled connection, made at its first checkout."""
     # Kept on the connection itself: it ends when the pool replaces the connection.
     session: Session | None = getattr(connection, "lakegauge_session", None)
-    if session is None:
+    if session is None or session.__class__ is not make:
         session = connection.lakegauge_session = make(connection)
     return session

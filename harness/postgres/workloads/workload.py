@@ -6,10 +6,17 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import ConfigError
+from harness.load.interleaving import current_hub
 from harness.postgres.workloads import signatures
+from harness.postgres.workloads.interleaved import (
+    InterleavedCursorSession,
+    InterleavedDirectSession,
+)
 from harness.postgres.workloads.session import (
     CursorSession,
     DirectSession,
@@ -21,12 +28,17 @@ from harness.postgres.workloads.tally import Claim, Tally
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from harness.load import OperationContext
     from harness.postgres.pool import Pool
 
 Source = Held | Pooled
+MakeSession = Callable[[Any], Session]
+INTERLEAVED: dict[MakeSession, MakeSession] = {
+    CursorSession: InterleavedCursorSession,
+    DirectSession: InterleavedDirectSession,
+}
 
 
 class Worker:
@@ -37,17 +49,33 @@ class Worker:
         tally: What the server told it.
         session: The connection it holds; None where each operation checks one out.
         pool: Where it checks connections out.
+        make_session: Makes the session of a connection checked out.
         random: Its random source, once its first operation has brought it.
         key: Gives its next key.
         inserted: Numbers of the records it has inserted.
     """
 
-    __slots__ = ("index", "inserted", "key", "pool", "random", "session", "tally")
+    __slots__ = (
+        "index",
+        "inserted",
+        "key",
+        "make_session",
+        "pool",
+        "random",
+        "session",
+        "tally",
+    )
 
     def __init__(
-        self, *, index: int, session: Session | None, pool: Pool | None
+        self,
+        *,
+        index: int,
+        session: Session | None,
+        pool: Pool | None,
+        make_session: MakeSession = CursorSession,
     ) -> None:
         self.index = index
+        self.make_session = make_session
         self.tally = Tally()
         self.session = session
         self.pool = pool
@@ -72,12 +100,11 @@ class Workload(ABC):
     _pool: Pool | None
     _lock: threading.Lock
     _workers: list[Worker]
+    _present: set[Worker]
 
     def __init__(self, source: Source | Pool, *, direct: bool = False) -> None:
         self.source = source
-        self.make_session: Callable[[Any], Session] = (
-            DirectSession if direct else CursorSession
-        )
+        self.make_session: MakeSession = DirectSession if direct else CursorSession
         self.run_id = uuid.uuid4().hex
         self.is_remote = False
         self._reset()
@@ -122,7 +149,7 @@ class Workload(ABC):
             assert worker.pool is not None  # noqa: S101 - one of the two is given
             with worker.pool.checkout() as connection:
                 context.acquired()
-                self.operate(session_of(connection, self.make_session), worker)
+                self.operate(session_of(connection, worker.make_session), worker)
         worker.tally.operations += 1
 
     def process_setup(self) -> Pool | None:
@@ -137,17 +164,23 @@ class Workload(ABC):
 
     def setup(self, index: int) -> Worker:
         """Return what one worker needs."""
-        held, pool = None, None
+        held, pool, make_session = None, None, self.make_session
+        if current_hub() is not None:
+            make_session = INTERLEAVED[make_session]
         if isinstance(self.source, Held):
-            held = self.make_session(self.source.connect())
+            held = make_session(self.source.connect())
         else:
             pool = self.pool()
-        worker = Worker(index=index, session=held, pool=pool)
+            if make_session is not self.make_session:
+                self._check_room(pool)
+        worker = Worker(index=index, session=held, pool=pool, make_session=make_session)
+        self._present.add(worker)
         self._workers.append(worker)
         return worker
 
     def teardown(self, worker: Worker) -> None:
         """Sign for what the worker has done, and close its connection."""
+        self._present.discard(worker)
         try:
             if self.is_remote:
                 with self.lent_session(worker) as session:
@@ -195,14 +228,29 @@ class Workload(ABC):
             with self.source.checkout() as connection:
                 yield session_of(connection, self.make_session)
 
+    def _check_room(self, pool: Pool) -> None:
+        """Refuse one interleaved worker more than the pool has connections.
+
+        A pool has its callers wait in a way that stops their thread: the one thread
+        in which whoever holds a connection would give it back.
+        """
+        room = pool.config.size_max
+        if len(self._present) >= room:
+            msg = (
+                f"interleaved workers cannot wait for a pool: {pool.name!r} has "
+                f"size_max={room}, and each process has more workers than that"
+            )
+            raise ConfigError(msg)
+
     def _reset(self) -> None:
         self._pool = None
+        self._present = set()
         self._lock = threading.Lock()
         self._workers = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process."""
-        own = {"_pool", "_lock", "_workers"}
+        own = {"_pool", "_lock", "_workers", "_present"}
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""A crew in one thread: one process's share of a run whose workers are interleaved."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.clock import sharpen_timers
+from harness.load.crew import Crew
+from harness.load.interleaving import Hub
+
+if TYPE_CHECKING:
+    from harness.clock import Clock
+    from harness.load.context import OperationContext
+    from harness.load.crew import Loop, Worker
+    from harness.load.plan import Plan
+    from harness.load.samples import SampleRecorder
+
+
+class InterleavedCrew(Crew):
+    """Runs all workers in one thread; while one waits, the others run.
+
+    As many operations are in flight at once as there are workers, provided that
+    they wait through `Hub.wait` and the crew's clock. One that blocks in another
+    way blocks them all.
+    """
+
+    def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
+        super().__init__(plan, loop, rank=rank, clock=clock)
+        self._hub = Hub(clock)
+        self.clock = self._hub.clock
+
+    @property
+    def threads_count(self) -> int:
+        """Threads that run the workers: one for all."""
+        return 1
+
+    def once(
+        self,
+        worker: Worker,
+        recorder: SampleRecorder,
+        context: OperationContext,
+        intended_ns: int | None,
+    ) -> None:
+        """Run and record one operation; see `Crew.once`."""
+        switches = self._hub.switches
+        super().once(worker, recorder, context, intended_ns)
+        if self._hub.switches == switches:
+            # An operation that never waits must not keep the others from running.
+            self._hub.give_way()
+
+    def _threads(self) -> list[threading.Thread]:
+        return [threading.Thread(target=self._main, name="load-all", daemon=True)]
+
+    def _main(self) -> None:
+        """Do the whole part of all workers, in the one thread."""
+        hub, plan = self._hub, self.plan
+        contexts: dict[int, OperationContext] = {}
+        try:
+            sharpen_timers()
+            with hub.active():
+                try:
+                    hub.run([partial(self._prepare, w, contexts) for w in self.workers])
+                    self._ready.wait()
+                    self._go.wait()
+                    hub.run([partial(self._drive, w, contexts) for w in self.workers])
+                finally:
+                    if plan.teardown is not None:
+                        # Of those that did not come to it themselves.
+                        left = [context.state for context in contexts.values()]
+                        hub.run([partial(plan.teardown, state) for state in left])
+        except threading.BrokenBarrierError:
+            return  # the caller was interrupted; that error is the one to show
+        except BaseException as error:  # noqa: BLE001  # raised in the caller's thread
+            self._fatal.append(error)
+            self._abort()
+
+    def _prepare(self, worker: Worker, contexts: dict[int, OperationContext]) -> None:
+        """Set one worker up and warm it by count."""
+        plan = self.plan
+        state = plan.setup(worker.index) if plan.setup is not None else None
+        context = contexts[worker.index] = self._context(worker, state)
+        for _ in range(plan.warmup_count):
+            self.once(worker, worker.warmup, context, None)
+
+    def _drive(self, worker: Worker, contexts: dict[int, OperationContext]) -> None:
+        """Do one worker's operations, and tear it down."""
+        self.loop.drive(self, worker, contexts[worker.index])
+        context = contexts.pop(worker.index)
+        if self.plan.teardown is not None:
+            self.plan.teardown(context.state)
