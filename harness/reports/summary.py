@@ -154,8 +154,9 @@ def measurement_of_durations(
     completed: int | None = None,
     failed: Mapping[str, int] | None = None,
     details: Mapping[str, Any] | None = None,
+    invalid: str | None = None,
 ) -> Measurement:
-    """Summarise durations that a subject measured itself.
+    """Summarise durations that a subject measured itself; *invalid* says why not.
 
     Raises:
         ValueError: If there is no duration, or one is negative or not finite.
@@ -170,6 +171,7 @@ def measurement_of_durations(
     errors = dict(failed or {})
     done = len(values_s) if completed is None else completed
     return Measurement(
+        invalid=invalid,
         kind="series",
         measure=measure,
         values_s=values_s,

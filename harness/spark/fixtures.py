@@ -11,13 +11,14 @@ from harness.errors import ConfigError
 from harness.settings.fixtures import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import SparkSession
 
     from harness.load.runner import Spread
     from harness.spark.jars import DeltaJars
     from harness.spark.java import Java
+    from harness.spark.lab import Lab, Run
     from harness.spark.session import RunningSpark
 
 _TOOLS: pytest.StashKey[tuple[Java, DeltaJars] | None] = pytest.StashKey()
@@ -120,6 +121,44 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
     with opened as running:
         pytestconfig.stash[_RUNNING] = running
         yield running.session
+
+
+@pytest.fixture
+def lab(
+    spark: SparkSession,
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Lab]:
+    """Runs streaming queries over fresh folders, and measures them.
+
+    A query left running would be in the next test's figures: it fails this one.
+    """
+    from harness.spark.lab import Lab
+
+    running = pytestconfig.stash[_RUNNING]
+    yield Lab(spark, lambda: tmp_path_factory.mktemp("lab"), jvm_pid=running.jvm_pid)
+    left = [query.name for query in spark.streams.active]
+    for query in spark.streams.active:
+        query.stop()
+    if left:
+        pytest.fail(f"streaming queries still running: {left}", pytrace=False)
+
+
+@pytest.fixture
+def record_stream(record_durations: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that files a run of streaming queries as this benchmark.
+
+    `record_stream(run, warmup_count=1, details=None, invalid=None)`. The values are
+    CPU seconds per million rows, one for each micro-batch after the warm-up; where
+    the JVM is another's, the durations of the micro-batches.
+    """
+
+    def record(run: Run, **about: Any) -> None:
+        from harness.spark.stream_record import measured
+
+        record_durations(**measured(run, **about))
+
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class MicroBatch:
         rows_are_exact: Whether it is from the offsets.
         rows_dropped_by_watermark: Rows, or partial aggregates, that came too late.
         watermark: Event time before which windows are closed, or None.
+        ranges: Offsets (start, end) of each source whose offset is a number of rows.
+        backlog_rows: Rows available and not yet processed after it, or None where a
+            source does not say.
+        state_rows: Rows kept in the state stores after it.
+        state_bytes: Memory of the state stores.
     """
 
     batch_id: int
@@ -40,6 +45,23 @@ class MicroBatch:
     rows_are_exact: bool
     rows_dropped_by_watermark: int
     watermark: datetime | None
+    ranges: tuple[tuple[int, int], ...] = ()
+    backlog_rows: int | None = None
+    state_rows: int = 0
+    state_bytes: int = 0
+
+    @property
+    def visible_at(self) -> datetime:
+        """When its rows were in the sink: before the checkpoint noted it as done."""
+        written_s = (
+            self.duration_s - self.durations_ms.get("commitOffsets", 0) / MS_PER_S
+        )
+        return self.started_at + timedelta(seconds=written_s)
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it was done."""
+        return self.started_at + timedelta(seconds=self.duration_s)
 
 
 def micro_batches(query: StreamingQuery) -> list[MicroBatch]:
@@ -80,6 +102,10 @@ def _records(progresses: Iterable[Any]) -> list[MicroBatch]:
                 for operator in progress.stateOperators
             ),
             watermark=_time(watermark) if watermark else None,
+            ranges=_ranges(progress.sources),
+            backlog_rows=_backlog(progress.sources),
+            state_rows=sum(o.numRowsTotal for o in progress.stateOperators),
+            state_bytes=sum(o.memoryUsedBytes for o in progress.stateOperators),
         )
     return list(records.values())
 
@@ -93,6 +119,25 @@ def _rows(progress: Any) -> tuple[int, bool]:
     if len(known) == len(counts):
         return sum(known), True
     return progress.numInputRows, False
+
+
+def _ranges(sources: Iterable[Any]) -> tuple[tuple[int, int], ...]:
+    found = []
+    for source in sources:
+        end = _offset(source.endOffset)
+        start = _offset(source.startOffset)
+        if end is not None:
+            found.append((start or 0, end))
+    return tuple(found)
+
+
+def _backlog(sources: Sequence[Any]) -> int | None:
+    latest = [_offset(source.latestOffset) for source in sources]
+    done = [_offset(source.endOffset) for source in sources]
+    pairs = [(a, b) for a, b in zip(latest, done, strict=True) if a is not None]
+    if len(pairs) < len(latest) or not pairs:
+        return None
+    return sum(max(0, a - (b or 0)) for a, b in pairs)
 
 
 def _offset_rows(start: str | None, end: str | None) -> int | None:

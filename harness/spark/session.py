@@ -77,6 +77,7 @@ class RunningSpark:
         master: Such as "local[*]"; "connect" for Spark Connect.
         java_major: Such as 17; None where the JVM is another's.
         start_time_s: From asking for the session to its first answer, in seconds.
+        jvm_pid: Process of the JVM; None where it is another's.
     """
 
     session: SparkSession
@@ -85,6 +86,7 @@ class RunningSpark:
     master: str
     java_major: int | None
     start_time_s: float
+    jvm_pid: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what makes figures of two sessions different experiments."""
@@ -169,6 +171,7 @@ def local_session(
             master=master,
             java_major=java.major,
             start_time_s=(clock.monotonic_ns() - begun_ns) / NS_PER_S,
+            jvm_pid=gateway.proc.pid,
         )
     finally:
         _stop(gateway)

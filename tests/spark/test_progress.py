@@ -8,7 +8,9 @@ import pytest
 from harness.spark.progress import elapsed_s, micro_batches
 
 
-def progress(batch_id, *, second=0, duration_ms=500, start="null", end="100", **more):
+def progress(
+    batch_id, *, second=0, duration_ms=500, start="null", end="100", latest=None, **more
+):
     """What Spark reports of one trigger, as far as it is read."""
     return SimpleNamespace(
         batchId=batch_id,
@@ -17,7 +19,9 @@ def progress(batch_id, *, second=0, duration_ms=500, start="null", end="100", **
         eventTime={},
         stateOperators=[],
         numInputRows=300,
-        sources=[SimpleNamespace(startOffset=start, endOffset=end)],
+        sources=[
+            SimpleNamespace(startOffset=start, endOffset=end, latestOffset=latest)
+        ],
         **more,
     )
 

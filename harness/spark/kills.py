@@ -1,0 +1,207 @@
+"""What `kill -9` leaves behind, many times over, from one run.
+
+A process that is stopped (SIGSTOP) writes nothing. So a copy of its files made
+meanwhile is what a kill at that moment would have left: what was written is there,
+what was not is not, and no shutdown code has run. Then the process goes on, and is
+stopped again elsewhere. Each copy is a crash to recover from.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.errors import SparkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from harness.spark.lab import Lab, Place, Query, Run
+
+_POLL_DELAY_S = 0.001
+_FIRST_BATCH_S = 0.5
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kill:
+    """One crash.
+
+    Attributes:
+        place: The files as they were.
+        begun: Micro-batches begun by each query: in its log of offsets.
+        done: Micro-batches noted as done by each query.
+        after_commit: Whether it was aimed at the moment when a table had its rows
+            and the checkpoint did not know.
+    """
+
+    place: Place
+    begun: tuple[int, ...]
+    done: tuple[int, ...]
+    after_commit: bool
+
+    @property
+    def inside_batch(self) -> bool:
+        """Whether a micro-batch was under way, which a restart must do again."""
+        return self.begun > self.done
+
+
+class Killer:
+    """Takes kills while queries run: pass `watch` to `Lab.run`.
+
+    Half of the kills are aimed: at the moment a table's log has a new version and the
+    checkpoint does not have the batch, where writing twice would go wrong. The others
+    are anywhere. The moments follow from the seed, as far as a machine repeats itself.
+
+    Args:
+        lab: What runs them.
+        queries: The queries of the run.
+        count: How many kills to take.
+        seed: Of the moments.
+        clock: For the waits between.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        queries: Sequence[Query],
+        *,
+        count: int,
+        seed: int,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if lab.jvm_pid is None:
+            msg = "kills need a JVM of this machine; this session's is elsewhere"
+            raise SparkError(msg)
+        self._lab = lab
+        self._pid = lab.jvm_pid
+        self._queries = queries
+        self._clock = clock
+        random = np.random.default_rng(seed)
+        batches_count = min(query.batches_count or 1 for query in queries)
+        chosen = np.sort(random.integers(0, batches_count, count))
+        self._plan = [
+            (int(batch), float(random.random()), bool(index % 2 == 0))
+            for index, batch in enumerate(chosen)
+        ]
+        self.kills: list[Kill] = []
+
+    def watch(self, place: Place, handles: Sequence[StreamingQuery]) -> None:
+        """Take the kills while the queries run."""
+        batch_s = _FIRST_BATCH_S
+        for batch, fraction, aimed in self._plan:
+            if not self._wait(place, handles, batch):
+                break
+            seen_ns = self._clock.monotonic_ns()
+            if aimed:
+                if not self._wait_for_commit(place, handles):
+                    break
+                batch_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
+            else:
+                self._clock.sleep(fraction * batch_s)
+            self.kills.append(self._take(place, aimed=aimed))
+
+    def _wait(
+        self, place: Place, handles: Sequence[StreamingQuery], batch: int
+    ) -> bool:
+        logs = [place.checkpoint(query.name) / "offsets" for query in self._queries]
+        return self._until(
+            handles, lambda: any((log / str(batch)).exists() for log in logs)
+        )
+
+    def _wait_for_commit(self, place: Place, handles: Sequence[StreamingQuery]) -> bool:
+        known = _versions(place.folder)
+        return self._until(handles, lambda: _versions(place.folder) != known)
+
+    def _until(
+        self, handles: Sequence[StreamingQuery], condition: Callable[[], bool]
+    ) -> bool:
+        """Wait for a condition; False if the queries ended before."""
+        deadline_ns = self._clock.monotonic_ns() + int(_TIMEOUT_S * NS_PER_S)
+        polls = 0
+        while not condition():
+            polls += 1
+            # Asking whether a query is active is a call into the JVM.
+            if polls % 50 == 0 and not any(h.isActive for h in handles):
+                return False
+            if self._clock.monotonic_ns() > deadline_ns:
+                return False
+            self._clock.sleep(_POLL_DELAY_S)
+        return True
+
+    def _take(self, place: Place, *, aimed: bool) -> Kill:
+        with stopped(self._pid):
+            copy = self._lab.copy(place)
+        checkpoints = [copy.checkpoint(query.name) for query in self._queries]
+        return Kill(
+            place=copy,
+            begun=tuple(_last(folder / "offsets") + 1 for folder in checkpoints),
+            done=tuple(_last(folder / "commits") + 1 for folder in checkpoints),
+            after_commit=aimed,
+        )
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process, all its threads; let it go on at the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def recoveries(
+    lab: Lab,
+    *queries: Query,
+    count: int,
+    seed: int,
+    prepare: Callable[[Place], object] | None = None,
+    in_turn: bool = False,
+) -> Iterator[tuple[Kill, Run]]:
+    """Run queries, kill them *count* times, and yield each kill with its recovery.
+
+    Args:
+        lab: What runs them.
+        queries: See `Lab.run`.
+        count: How many kills.
+        seed: Of their moments.
+        prepare: Makes the tables that must be there before.
+        in_turn: See `Lab.run`.
+
+    Raises:
+        SparkError: If no kill hit a micro-batch: then nothing was tried.
+    """
+    place = lab.place()
+    if prepare is not None:
+        prepare(place)
+    killer = Killer(lab, queries, count=count, seed=seed)
+    lab.run(*queries, place=place, in_turn=in_turn, metered=False, watch=killer.watch)
+    if not any(kill.inside_batch for kill in killer.kills):
+        msg = f"none of {len(killer.kills)} kills hit a micro-batch of {queries}"
+        raise SparkError(msg)
+    for kill in killer.kills:
+        run = lab.run(*queries, place=kill.place, in_turn=in_turn, metered=False)
+        yield kill, run
+
+
+def _last(log: Path) -> int:
+    """Return the highest batch in a log of the checkpoint; -1 if there is none."""
+    if not log.is_dir():
+        return -1
+    numbers = [int(p.name) for p in log.iterdir() if p.name.isdigit()]
+    return max(numbers, default=-1)
+
+
+def _versions(folder: Path) -> int:
+    """Return how many versions all tables in *folder* have."""
+    return sum(1 for _ in folder.glob("*/_delta_log/*.json"))
