@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from harness.errors import HarnessError, ReportError
+from harness.errors import HarnessError
+from harness.reports import cli as reports_cli
+from harness.reports.cli import Reports, reports_folder
 from harness.settings import load_settings
 
 if TYPE_CHECKING:
@@ -48,15 +49,8 @@ app.add_typer(
 monitor_app = typer.Typer(no_args_is_help=True)
 app.add_typer(monitor_app, name="monitor", help="Watch runs in a browser.")
 
-Reports = Annotated[
-    Path | None,
-    typer.Option(
-        "--reports",
-        exists=True,
-        file_okay=False,
-        help="Folder of saved reports; default: reports/ of this project.",
-    ),
-]
+reports_cli.add_commands(app)
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -168,46 +162,6 @@ def config_missing(
         raise typer.Exit(EXIT_MISSING)
 
 
-@app.command()
-def compare(
-    baseline: Annotated[str, typer.Argument(help="Number, name or path.")],
-    contender: Annotated[str, typer.Argument(help="Number, name or path.")],
-    *,
-    reports: Reports = None,
-) -> None:
-    """Print one saved report beside another, case by case.
-
-    There is no verdict: with one run a side, a few percent are noise.
-
-    Exit code 0 once at least one case was compared; 2 if a report cannot be found or
-    read, if the two must not be compared (the reasons are named), or if they have no
-    case in common.
-    """
-    from harness.monitor.folder import find_run
-    from harness.reports.table import render
-
-    folder = _reports_folder(reports)
-    old, new = find_run(baseline, folder), find_run(contender, folder)
-    reasons = old.why_no_baseline_of(new)
-    if reasons:
-        msg = (
-            f"reports are not comparable: {old.label} and {new.label}: "
-            f"{'; '.join(reasons)}"
-        )
-        raise ReportError(msg)
-    for side, run in (("baseline", old), ("contender", new)):
-        cut = "" if run.run.complete else "; cut short, or still running"
-        shown = f"{side}: {run.report.path}, {run.started_at:%Y-%m-%d %H:%M} UTC{cut}"
-        typer.echo(shown)
-    comparisons = new.compared_with(old)
-    is_terminal = sys.stdout.isatty()
-    table = render(comparisons, baseline_label=old.label, color=is_terminal)
-    typer.echo("\n" + table.rstrip())
-    if not any(comparison.status == "compared" for comparison in comparisons):
-        msg = f"nothing compared: {old.label} and {new.label} share no comparable case"
-        raise ReportError(msg)
-
-
 @monitor_app.command("serve")
 def monitor_serve(
     *,
@@ -222,20 +176,12 @@ def monitor_serve(
     """Show saved reports and the run in progress in a browser, until Ctrl-C."""
     from harness.monitor.server import serve
 
-    folder = _reports_folder(reports)
+    folder = reports_folder(reports)
 
     def say(url: str) -> None:
         typer.echo(f"{url} shows {folder}; Ctrl-C ends it")
 
     serve(folder, host=host, port=port, on_ready=say)
-
-
-def _reports_folder(named: Path | None) -> Path:
-    """Return the named folder, or the one pytest saves to by default."""
-    from harness.settings.files import project_root
-
-    cwd = Path.cwd()
-    return (named or (project_root(cwd) or cwd) / "reports").absolute()
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from harness.errors import ReportError
 from harness.monitor.views import CaseView
 from harness.reports.baseline import why_not_comparable
 from harness.reports.compare import CaseComparison, compare_records
+from harness.reports.printable import printable
 from harness.reports.record import BLOCK, RunBlock
 from harness.reports.store import UNFINISHED, SavedReport, load_report
 
@@ -26,10 +27,6 @@ REPORT_BYTES_MAX = 32_000_000
 REPORTS_MAX = 100
 _NOTE_CHARACTERS_MAX = 500
 
-# Control characters move a terminal's cursor, directional ones reorder a page, and
-# a lone surrogate cannot be sent at all. None belongs in the name of a case.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _PID = re.compile(r"\d{8}_\d{6}-(\d+)$")
 
 
@@ -239,17 +236,6 @@ def state_of(run: SavedRun) -> str:
         created_s = None
     is_alive = created_s is not None and created_s <= run.started_at.timestamp() + 1
     return "running" if is_alive else "interrupted"
-
-
-def printable(value: Any) -> Any:
-    """Return the value with every unprintable character replaced."""
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub(_REPLACEMENT, value)
-    if isinstance(value, list):
-        return [printable(item) for item in value]
-    if isinstance(value, dict):
-        return {printable(key): printable(item) for key, item in value.items()}
-    return value
 
 
 def _report_paths(folder: Path) -> list[Path]:

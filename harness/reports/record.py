@@ -11,7 +11,8 @@ BLOCK = "lakegauge"
 
 # History of the schema. A reader refuses a version newer than its own.
 # 1: first.
-SCHEMA_VERSION = 1
+# 2: case: thresholds; run: environment, pair.
+SCHEMA_VERSION = 2
 
 # Flat: facts are compared one by one and shown in one line.
 Fact = str | int | float | bool
@@ -67,6 +68,8 @@ class CaseBlock(_Block):
         details: Further figures of the subject, in the units of their names.
         doubts: Why a reader should hesitate to believe this case, a sentence each.
         histogram: The compared values as a mergeable histogram.
+        thresholds: Change that matters to this case, by metric, where it asks for
+            another one than the rest.
         values_count: How many values `stats` was computed from.
     """
 
@@ -88,7 +91,55 @@ class CaseBlock(_Block):
     details: dict[str, Any] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)
     histogram: dict[str, Any] | None = None
+    thresholds: dict[str, float] = Field(default_factory=dict)
     values_count: int
+
+
+class EnvironmentBlock(BaseModel):
+    """What the machine did during a run.
+
+    Attributes:
+        load_1min: Load average of the last minute when the run began and ended.
+        others: Share of the machine's CPU time used by other processes, 0 to 1.
+        stolen: Share taken by the host for other machines, 0 to 1.
+        throttled_s: Time that the container's CPU quota held its processes back.
+        thermal_throttles: Times that the processors slowed down for their heat.
+        involuntary_switches_per_s: Times per second that another process took the
+            processor of ours.
+        affinity_count: Processors that the run was allowed to use.
+        doubts: Why figures of this run are in doubt, a sentence each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    load_1min: tuple[float, float] | None = None
+    others: float | None = None
+    stolen: float | None = None
+    throttled_s: float | None = None
+    thermal_throttles: int | None = None
+    involuntary_switches_per_s: float | None = None
+    affinity_count: int | None = None
+    doubts: list[str] = Field(default_factory=list)
+
+
+class PairBlock(BaseModel):
+    """The place of a run in an A/B experiment.
+
+    Attributes:
+        experiment: Id of the experiment.
+        index: Number of the pair, from 0.
+        side: "A" or "B".
+        first: Whether it ran before its partner.
+        variant: What the side is, in the words of the command line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str
+    index: int
+    side: Literal["A", "B"]
+    first: bool
+    variant: str
 
 
 class RunBlock(_Block):
@@ -100,8 +151,12 @@ class RunBlock(_Block):
         failed: Cases that did not pass and are therefore not in the report, with
             the outcome: {"benchmarks/test_x.py::test_y": "failed in call"}, or with
             what made the result invalid.
+        environment: What the machine did; None where it was not watched.
+        pair: The run's place in an A/B experiment; None if it is in none.
     """
 
     complete: bool
     smoke: bool
     failed: dict[str, str] = Field(default_factory=dict)
+    environment: EnvironmentBlock | None = None
+    pair: PairBlock | None = None

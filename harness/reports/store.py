@@ -102,6 +102,8 @@ def load_report(path: Path) -> SavedReport:
             parse_float=_finite,
         )
         checked = _Report.model_validate(data)
+        # First of all its version: a newer one may hold what this code cannot read.
+        run = _run_block(path, data.get(BLOCK))
         for record in checked.benchmarks:
             block = (record.extra_info or {}).get(BLOCK)
             if block is not None:
@@ -120,7 +122,7 @@ def load_report(path: Path) -> SavedReport:
     except ValueError as error:
         msg = f"report {path} is not JSON (cut short or damaged): {error}"
         raise ReportError(msg) from None
-    return SavedReport(path, data, _run_block(path, data.get(BLOCK)))
+    return SavedReport(path, data, run)
 
 
 def _run_block(path: Path, block: Any) -> RunBlock | None:

@@ -24,6 +24,7 @@ from harness.settings.security import SecuritySettings
 from harness.settings.source import DEFAULT, Source
 from harness.settings.spark import SparkSettings
 from harness.settings.target import TargetSettings
+from harness.settings.verdict import VerdictSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     agent: AgentSettings = Field(default_factory=AgentSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
+    verdict: VerdictSettings = Field(default_factory=VerdictSettings)
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)

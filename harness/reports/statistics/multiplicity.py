@@ -1,0 +1,23 @@
+"""Many cases are tested at once: one alarm in all of them must stay rare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted by Holm's step-down rule, in the same order.
+
+    Rejecting those at or below a level keeps the chance of even one false rejection
+    at that level, however the cases depend on each other (Holm 1979).
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for step, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - step) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

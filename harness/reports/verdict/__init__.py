@@ -1,0 +1,1 @@
+"""The verdict: which case got slower, which did not, and which nobody can say."""
