@@ -74,7 +74,7 @@ class Journal:
         return {
             **self._header,
             "benchmarks": list(self.records.values()),
-            BLOCK: block.model_dump(mode="json"),
+            BLOCK: block.model_dump(mode="json", exclude_none=True),
         }
 
     def discard(self) -> None:

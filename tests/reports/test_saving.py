@@ -19,7 +19,7 @@ def test_saved_records_hold_the_measured_values_and_our_block(project):
 
     report = project.report()
     assert report[BLOCK] == {
-        "schema_version": 1,
+        "schema_version": 2,
         "complete": True,
         "smoke": False,
         "failed": {},
