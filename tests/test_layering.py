@@ -39,7 +39,8 @@ OWNERS = {
     "docker": {"postgres"},
     "testcontainers": {"postgres"},
     "sqlalchemy": {"lakebase"},
-    "databricks": {"lakebase"},
+    # agents/auth.py: OAuth logins of the agent client are the SDK's.
+    "databricks": {"lakebase", "auth"},
     "opentelemetry": {"lakebase"},
     "prometheus_client": {"lakebase"},
     "httpcore2": {"agents"},

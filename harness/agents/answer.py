@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from harness.agents.citations import Citation, citations_of
+from harness.agents.footnotes import remove_footnotes
 from harness.clock import NS_PER_S
 
 if TYPE_CHECKING:
@@ -72,6 +74,14 @@ class Timing:
         """Inter-token latencies: the gaps between successive tokens."""
         return tuple((b - a) / NS_PER_S for a, b in pairwise(self.token_ns))
 
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; None below two tokens."""
+        if len(self.token_ns) < 2:  # noqa: PLR2004 - the definition's
+            return None
+        span_ns = self.token_ns[-1] - self.token_ns[0]
+        return span_ns / (len(self.token_ns) - 1) / NS_PER_S
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -87,7 +97,12 @@ class Answer:
         trace_id: The MLflow trace, if one was returned.
         model: The model the endpoint says answered.
         grounded: False when the agent says that no source was used; None if unsaid.
-        attempts: The failed requests before this answer.
+        incomplete: Why the agent stopped before its end, such as
+            "max_output_tokens"; None for a whole answer.
+        attempts: Every request made for it; the last is the one that was answered.
+        origin: Address of the workspace that was asked.
+        marked: The text with the footnote marks of the finished items, where the
+            stream's pieces had none; else None.
     """
 
     text: str
@@ -99,4 +114,22 @@ class Answer:
     trace_id: str | None = None
     model: str | None = None
     grounded: bool | None = None
+    incomplete: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    origin: str = ""
+    marked: str | None = field(default=None, repr=False)
+
+    @property
+    def text_with_footnotes(self) -> str:
+        """The text with every footnote mark and definition that came."""
+        return self.text if self.marked is None else self.marked
+
+    @property
+    def text_without_footnotes(self) -> str:
+        """The text without footnote marks and definitions; code is untouched."""
+        return remove_footnotes(self.text)
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """What the answer cites, in order."""
+        return citations_of(self.blocks, origin=self.origin)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness.clock import Clock
 
@@ -20,17 +20,21 @@ MESSAGE_CHARS_MAX = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One failed request of a call.
+    """One request of a call.
 
     Attributes:
-        error: Class name of the failure.
+        error: Class name of the failure; None for the one that was answered.
         status: HTTP status, or None when no response came.
-        wait_s: Back-off slept after it; 0 when it was the last.
+        wait_s: Time slept after it, in seconds; 0 when it was the last.
+        reason: What happened, and why it was waited for, in words.
+        took_s: From sending until the answer or the failure, in seconds.
     """
 
-    error: str
+    error: str | None
     status: int | None
     wait_s: float = 0.0
+    reason: str = ""
+    took_s: float = 0.0
 
 
 class AgentCallError(AgentError):
@@ -68,6 +72,17 @@ class AgentCallError(AgentError):
         if request_id:
             message = f"{message} (request id {request_id})"
         super().__init__(message)
+
+    def explain(self, text: str) -> None:
+        """Add to the message, such as why the call was not repeated."""
+        self.args = (f"{self.args[0]}; {text}",)
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Pass every text a server may have written through *change*."""
+        self.args = tuple(change(a) if isinstance(a, str) else a for a in self.args)
+        self.partial_text = change(self.partial_text)
+        if self.error_code is not None:
+            self.error_code = change(self.error_code)
 
 
 class AgentAuthError(AgentCallError):
@@ -134,6 +149,10 @@ class AgentStreamError(AgentCallError):
 
 class AgentBadResponseError(AgentCallError):
     """The response is not what the protocol says: HTML, bad JSON, no output."""
+
+
+class AgentCircuitOpenError(AgentCallError):
+    """Not sent: the endpoint failed so often that it is left alone for a while."""
 
 
 class StubLateError(AgentError):

@@ -7,24 +7,22 @@ a server that sends one byte now and then.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpcore2
 
+from harness.agents.deadline import Deadline
 from harness.agents.errors import (
     AgentBadResponseError,
+    AgentCallError,
     AgentConnectionError,
     AgentTimeoutError,
 )
-from harness.clock import NS_PER_S
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from harness.clock import Clock
 
 CONNECT_TIMEOUT_S = 5.0
 # Idle connections older than this may have been dropped by a load balancer.
@@ -40,6 +38,22 @@ class ConnectionLostError(Exception):
     """The connection broke in the middle of a response."""
 
 
+class Outgoing(NamedTuple):
+    """One request to send.
+
+    Attributes:
+        method: The verb.
+        url: Whole address.
+        headers: Without those that say who asks and how long the body is.
+        body: May be empty.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
 class RawResponse:
     """A response whose body is still to be read.
 
@@ -48,12 +62,9 @@ class RawResponse:
         headers: Header values by name in lower case.
     """
 
-    def __init__(self, response: httpcore2.Response, deadline: _Deadline) -> None:
+    def __init__(self, response: httpcore2.Response, deadline: Deadline) -> None:
         self.status = response.status
-        self.headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in response.headers
-        }
+        self.headers = headers_of(response)
         self._stream: Any = response.stream
         self._deadline = deadline
 
@@ -69,7 +80,7 @@ class RawResponse:
         except httpcore2.TimeoutException as error:
             raise DeadlinePassedError from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-            raise ConnectionLostError(_reason(error)) from error
+            raise ConnectionLostError(reason(error)) from error
 
     def read(self, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """Return the body, or its first *bytes_max* bytes."""
@@ -88,85 +99,59 @@ class RawResponse:
 
 
 class Transport:
-    """Posts to one origin over connections that are kept open.
+    """Sends requests over connections that are kept open.
 
     Safe to share between threads; connections are as many as callers, so that no
     caller waits for another inside the client.
 
     Args:
-        base_url: What the paths are appended to.
         authorize: Returns the Authorization header; asked for every request.
-        clock: Tells how much time is left.
         ssl_context: For https; None for the system's certificates.
+        keeps_open: Whether connections are used again; False only to measure what
+            that saves.
     """
 
     def __init__(
         self,
         *,
-        base_url: str,
         authorize: Callable[[], str],
-        clock: Clock,
         ssl_context: ssl.SSLContext | None = None,
+        keeps_open: bool = True,
     ) -> None:
         self._authorize = authorize
-        self._base_url = base_url.rstrip("/")
-        self._deadline = _Deadline(clock)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
+            max_keepalive_connections=None if keeps_open else 0,
             keepalive_expiry=KEEPALIVE_S,
-            network_backend=_Backend(self._deadline),
+            network_backend=_Backend(),
         )
 
     @contextmanager
-    def post(
-        self,
-        path: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        deadline_ns: int,
-    ) -> Iterator[RawResponse]:
-        """Send *body* and yield the response once its headers are read.
+    def send(self, outgoing: Outgoing, deadline: Deadline) -> Iterator[RawResponse]:
+        """Send a request and yield the response once its headers are read.
 
         Raises:
             AgentConnectionError: If no response began.
             AgentTimeoutError: If the deadline passed before.
             AgentBadResponseError: If what came back is not HTTP.
         """
-        self._deadline.start(deadline_ns)
-        request = httpcore2.Request(
-            "POST",
-            self._base_url + path,
-            headers=[
-                *headers.items(),
-                # Never in a local variable, which a traceback might show.
-                ("Authorization", self._authorize()),
-                ("Host", _host(self._base_url)),
-                ("Content-Length", str(len(body))),
-            ],
-            content=body,
-            extensions={"timeout": {"connect": CONNECT_TIMEOUT_S}},
-        )
+        # The header never is in a local variable, which a traceback might show.
+        request = request_of(outgoing, self._authorize(), deadline)
         try:
             response = self._pool.handle_request(request)
-        except httpcore2.TimeoutException as error:
-            msg = f"no response from {self._base_url}{path} in time"
-            raise AgentTimeoutError(msg) from error
-        except httpcore2.NetworkError as error:
-            msg = f"no connection to {self._base_url}: {_reason(error)}"
+        except httpcore2.ConnectionNotAvailable as error:
+            msg = f"cannot send to {outgoing.url}: {reason(error)}"
             raise AgentConnectionError(msg) from error
-        except httpcore2.RemoteProtocolError as error:
-            if self._deadline.peer_closed:
-                msg = f"{self._base_url} closed the connection without a response"
-                raise AgentConnectionError(msg) from error
-            msg = f"{self._base_url} does not speak HTTP: {_reason(error)}"
-            raise AgentBadResponseError(msg) from error
-        except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
-            msg = f"cannot send to {self._base_url}: {_reason(error)}"
-            raise AgentConnectionError(msg) from error
+        except (
+            httpcore2.TimeoutException,
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+            httpcore2.UnsupportedProtocol,
+        ) as error:
+            raise no_response(error, outgoing, deadline) from error
         try:
-            yield RawResponse(response, self._deadline)
+            yield RawResponse(response, deadline)
         finally:
             response.close()
 
@@ -175,73 +160,96 @@ class Transport:
         self._pool.close()
 
 
-class _Deadline(threading.local):
-    """When the calling thread's request must be over."""
+def request_of(
+    outgoing: Outgoing, authorization: str, deadline: Deadline
+) -> httpcore2.Request:
+    """Return the request as the engine wants it.
 
-    def __init__(self, clock: Clock) -> None:
-        self.at_ns: int | None = None
-        self.peer_closed = False
-        self._clock = clock
+    The engine hands its "timeouts" on to the sockets without looking at them; ours
+    are the deadline itself, so that each read is given what is left of the whole.
+    """
+    return httpcore2.Request(
+        outgoing.method,
+        outgoing.url,
+        headers=[
+            *outgoing.headers.items(),
+            ("Authorization", authorization),
+            ("Host", outgoing.url.split("://", 1)[-1].split("/", 1)[0]),
+            ("Content-Length", str(len(outgoing.body))),
+        ],
+        content=outgoing.body,
+        extensions={
+            "timeout": {"connect": deadline, "read": deadline, "write": deadline}
+        },
+    )
 
-    def start(self, at_ns: int) -> None:
-        """Begin a request that must be over at *at_ns*."""
-        self.at_ns = at_ns
-        self.peer_closed = False
 
-    def remaining_s(self, *, at_most_s: float | None = None) -> float | None:
-        """Seconds left, None for no limit; 0 or less when it has passed."""
-        if self.at_ns is None:
-            return at_most_s
-        left_s = (self.at_ns - self._clock.monotonic_ns()) / NS_PER_S
-        return left_s if at_most_s is None else min(left_s, at_most_s)
+def no_response(
+    error: Exception, outgoing: Outgoing, deadline: Deadline
+) -> AgentCallError:
+    """Return the error that stands for a request without a response."""
+    url, origin = outgoing.url, "/".join(outgoing.url.split("/", 3)[:3])
+    if isinstance(error, httpcore2.ConnectTimeout) and deadline.remaining_s() > 0:
+        msg = f"no connection to {origin} within {CONNECT_TIMEOUT_S:g} s"
+        return AgentConnectionError(msg)
+    if isinstance(error, httpcore2.TimeoutException):
+        return AgentTimeoutError(f"no response from {url} in time")
+    if isinstance(error, httpcore2.NetworkError):
+        return AgentConnectionError(f"no connection to {origin}: {reason(error)}")
+    if isinstance(error, httpcore2.RemoteProtocolError):
+        if deadline.peer_closed:
+            msg = f"{origin} closed the connection without a response"
+            return AgentConnectionError(msg)
+        return AgentBadResponseError(f"{origin} does not speak HTTP: {reason(error)}")
+    return AgentConnectionError(f"cannot send to {origin}: {reason(error)}")
 
-    def shorten(self, seconds: float) -> None:
-        at_ns = self._clock.monotonic_ns() + round(seconds * NS_PER_S)
-        self.at_ns = at_ns if self.at_ns is None else min(self.at_ns, at_ns)
+
+def headers_of(response: httpcore2.Response) -> dict[str, str]:
+    """Return header values by name in lower case."""
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in response.headers
+    }
+
+
+def reason(error: Exception) -> str:
+    """Return what a library says of its error."""
+    return str(error) or type(error).__name__
 
 
 class _Backend(httpcore2.SyncBackend):
-    """Sockets that keep the deadline of the thread that uses them."""
-
-    def __init__(self, deadline: _Deadline) -> None:
-        self._deadline = deadline
+    """Sockets that keep the deadline of the request that uses them."""
 
     def connect_tcp(
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | Deadline | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        remaining_s = self._deadline.remaining_s(at_most_s=timeout)
-        if remaining_s is not None and remaining_s <= 0:
-            raise httpcore2.ConnectTimeout
         stream = super().connect_tcp(
-            host, port, remaining_s, local_address, socket_options
+            host,
+            port,
+            left_s(timeout, httpcore2.ConnectTimeout, at_most_s=CONNECT_TIMEOUT_S),
+            local_address,
+            socket_options,
         )
-        return _Stream(stream, self._deadline)
+        return _Stream(stream)
 
 
 class _Stream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream, deadline: _Deadline) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
-        self._deadline = deadline
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        remaining_s = self._deadline.remaining_s(at_most_s=timeout)
-        if remaining_s is not None and remaining_s <= 0:
-            raise httpcore2.ReadTimeout
-        data = self._stream.read(max_bytes, remaining_s)
-        if not data:
-            self._deadline.peer_closed = True
+    def read(self, max_bytes: int, timeout: float | Deadline | None = None) -> bytes:
+        data = self._stream.read(max_bytes, left_s(timeout, httpcore2.ReadTimeout))
+        if not data and isinstance(timeout, Deadline):
+            timeout.peer_closed = True
         return data
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        remaining_s = self._deadline.remaining_s(at_most_s=timeout)
-        if remaining_s is not None and remaining_s <= 0:
-            raise httpcore2.WriteTimeout
-        self._stream.write(buffer, remaining_s)
+    def write(self, buffer: bytes, timeout: float | Deadline | None = None) -> None:
+        self._stream.write(buffer, left_s(timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -250,21 +258,34 @@ class _Stream(httpcore2.NetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,
+        timeout: float | Deadline | None = None,
     ) -> httpcore2.NetworkStream:
-        remaining_s = self._deadline.remaining_s(at_most_s=timeout)
-        if remaining_s is not None and remaining_s <= 0:
-            raise httpcore2.ConnectTimeout
-        stream = self._stream.start_tls(ssl_context, server_hostname, remaining_s)
-        return _Stream(stream, self._deadline)
+        at_most_s = left_s(
+            timeout, httpcore2.ConnectTimeout, at_most_s=CONNECT_TIMEOUT_S
+        )
+        stream = self._stream.start_tls(ssl_context, server_hostname, at_most_s)
+        return _Stream(stream)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _host(base_url: str) -> str:
-    return base_url.split("://", 1)[-1].split("/", 1)[0]
+def left_s(
+    timeout: float | Deadline | None,
+    too_late: type[httpcore2.TimeoutException],
+    *,
+    at_most_s: float | None = None,
+) -> float | None:
+    """Return the seconds one socket operation may take; None for no limit.
 
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    Raises:
+        TimeoutException: As *too_late*, if the deadline has passed.
+    """
+    if not isinstance(timeout, Deadline):
+        return timeout
+    remaining_s = timeout.remaining_s()
+    if remaining_s <= 0:
+        raise too_late
+    if too_late is httpcore2.ReadTimeout and timeout.silence_s is not None:
+        at_most_s = timeout.silence_s
+    return remaining_s if at_most_s is None else min(remaining_s, at_most_s)
