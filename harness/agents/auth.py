@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SDK_HTTP_TIMEOUT_S = 5.0
 SDK_RETRY_TIMEOUT_S = 3
 MASK = "**********"
+TOKEN_LENGTH_MIN = 4  # as in settings/redaction.py
 
 
 class Authorization(Protocol):
@@ -66,7 +67,8 @@ class StaticToken:
     def scrub(self, text: str) -> str:
         """Return *text* without the token."""
         secret = self._token.get_secret_value()
-        return text.replace(secret, MASK) if secret else text
+        # A shorter one is no token, and a part of many words.
+        return text.replace(secret, MASK) if len(secret) >= TOKEN_LENGTH_MIN else text
 
 
 class ProvidedToken:

@@ -90,7 +90,10 @@ def _undefined(lines: list[str], defined: set[str]) -> list[str]:
             waiting = []
         else:
             inside = False
-            kept += [*waiting, line]
+            # The blank lines around a definition become those of one side.
+            if kept and kept[-1].strip():
+                kept += waiting
+            kept.append(line)
             waiting = []
     return kept + waiting
 

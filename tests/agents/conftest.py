@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
+from harness.agents.async_client import AsyncAgentClient
 from harness.agents.client import AgentClient
 
 TOKEN = "dapi-canary-7f3e"
@@ -96,21 +98,43 @@ def _read_request(connection):
 
 
 @pytest.fixture
-def ask():
-    """Ask a server that plays *scripts*; `ask.server` is the one asked last."""
+def make_server():
+    """Return a factory of servers that play *scripts*; each is ended at teardown."""
+    with ExitStack() as stack:
+
+        def make(*scripts):
+            server = RawServer(list(scripts))
+            stack.callback(server.close)
+            return server
+
+        yield make
+
+
+async def ask_in_loop(arguments, *, stream):
+    async with AsyncAgentClient(**arguments) as client:
+        return await client.ask("why?", stream=stream)
+
+
+@pytest.fixture(params=["thread", "loop"])
+def ask(request, make_server):
+    """Ask a server that plays *scripts*, with either client.
+
+    `ask.server` is the one asked last.
+    """
     with ExitStack() as stack:
 
         def ask(*scripts, stream=True, **options):
-            server = ask.server = RawServer(list(scripts))
-            stack.callback(server.close)
-            client = stack.enter_context(
-                AgentClient(
-                    base_url=server.base_url,
-                    token=SecretStr(TOKEN),
-                    model="ka-1-endpoint",
-                    **{"timeout_s": 5.0, **options},
-                )
-            )
+            server = ask.server = make_server(*scripts)
+            arguments = {
+                "base_url": server.base_url,
+                "token": SecretStr(TOKEN),
+                "model": "ka-1-endpoint",
+                "timeout_s": 5.0,
+                **options,
+            }
+            if request.param == "loop":
+                return asyncio.run(ask_in_loop(arguments, stream=stream))
+            client = stack.enter_context(AgentClient(**arguments))
             return client.ask("why?", stream=stream)
 
         yield ask

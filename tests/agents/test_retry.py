@@ -6,6 +6,7 @@ import pytest
 
 from harness.agents import errors
 from harness.agents.deadline import Deadline
+from harness.agents.overload import CircuitBreaker, RetryBudget
 from harness.agents.retry import Course, RetryPolicy
 from harness.clock import NS_PER_S, ManualClock
 
@@ -132,3 +133,79 @@ def test_attempts_before_an_answer_are_told(ask, wire):
     told = [(a.error, a.status) for a in answer.attempts]
     assert told == [("AgentRateLimitedError", 429), (None, 200)]
     assert len(ask.server.requests) == 2
+
+
+def test_nothing_is_sent_again_once_text_has_come():
+    call = Call(errors.AgentConnectionError("m"), has_content=True)
+    with pytest.raises(errors.AgentConnectionError):
+        call.run()
+    assert call.sent == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.AgentTimeoutError("m", status=504), errors.AgentTimeoutError("silence")],
+    ids=["504", "silence"],
+)
+def test_timeouts_are_sent_again_only_when_asked(error):
+    call = Call(error, retries=2, retry_timeouts=True)
+    call.run()
+    assert call.sent == 2
+
+
+def test_why_a_wait_was_not_begun_is_in_the_message():
+    call = Call(limited(90.0), deadline_s=60.0)
+    with pytest.raises(errors.AgentRateLimitedError, match="90 s does not fit the 60"):
+        call.run()
+
+
+def test_retries_stop_when_the_budget_is_used_up():
+    budget = RetryBudget(ratio=0.0, burst=2)
+    call = Call(*(limited(0.0) for _ in range(9)), retries=9, budget=budget)
+    with pytest.raises(errors.AgentRateLimitedError, match="budget"):
+        call.run()
+    assert call.sent == 3
+
+
+def test_refused_token_is_renewed_once_and_is_no_retry():
+    refused = [errors.AgentAuthError("m", status=401) for _ in range(3)]
+    call = Call(refused[0], retries=0, renewable=True)
+    call.run()
+    assert call.sent == 2
+    call = Call(*refused, retries=5, renewable=True)
+    with pytest.raises(errors.AgentAuthError) as raised:
+        call.run()
+    assert call.sent == 2
+    assert len(raised.value.attempts) == 2
+
+
+def test_open_breaker_sends_nothing():
+    breaker = CircuitBreaker(failures_max=1, clock=ManualClock())
+    call = Call(errors.AgentNotReadyError("m", status=503), retries=3, breaker=breaker)
+    with pytest.raises(errors.AgentCircuitOpenError) as raised:
+        call.run()
+    assert call.sent == 1
+    assert [a.error for a in raised.value.attempts] == ["AgentNotReadyError"]
+
+
+def test_breaker_does_not_count_refusals_of_a_question():
+    breaker = CircuitBreaker(failures_max=1, clock=ManualClock())
+    call = Call(errors.AgentRequestError("m", status=400), breaker=breaker)
+    with pytest.raises(errors.AgentRequestError):
+        call.run()
+    assert breaker.closed_in_s() == 0.0
+
+
+def test_every_attempt_tells_status_wait_and_reason():
+    call = Call(
+        errors.AgentRateLimitedError(
+            "m", status=429, error_code="REQUEST_LIMIT_EXCEEDED", retry_after_s=2.0
+        ),
+        errors.AgentConnectionError("m"),
+    )
+    first, second, last = call.run()
+    assert (first.status, first.wait_s) == (429, 2.0)
+    assert first.reason.startswith("429 REQUEST_LIMIT_EXCEEDED; waited as Retry-After")
+    assert (second.status, second.reason) == (None, "no response")
+    assert 0.0 <= second.wait_s <= 1.0
+    assert (last.error, last.status, last.reason) == (None, 200, "answered")
