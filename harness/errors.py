@@ -104,10 +104,12 @@ class CheckoutTimeoutError(HarnessError, TimeoutError):
     Attributes:
         pool_name: Name of the pool.
         waited_s: How long the caller waited, in seconds.
+        size: Connections open when the wait ended; None where it is not known.
         size_max: Hard upper bound on open connections.
         in_use: Connections checked out when the wait ended.
         waiting: Callers queued when the wait ended, this one included; None
             where the engine does not tell.
+        failure: Why the latest connect failed; None if it did not.
     """
 
     __module__ = "harness"
@@ -120,16 +122,22 @@ class CheckoutTimeoutError(HarnessError, TimeoutError):
         size_max: int,
         in_use: int,
         waiting: int | None,
+        size: int | None = None,
+        failure: Exception | None = None,
     ) -> None:
         self.pool_name = pool_name
         self.waited_s = waited_s
+        self.size = size
         self.size_max = size_max
         self.in_use = in_use
         self.waiting = waiting
+        self.failure = failure
         super().__init__(
             f"no connection from pool {pool_name!r} after {waited_s:.3f} s "
-            f"(size_max={size_max}, in_use={in_use}, "
+            f"({'' if size is None else f'size={size}, '}"
+            f"size_max={size_max}, in_use={in_use}, "
             f"waiting={'unknown' if waiting is None else waiting})"
+            f"{f'; the latest connect failed: {failure}' if failure else ''}"
         )
 
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from harness.load import LoadResult
     from harness.load.runner import Spread
     from harness.postgres.anchor import Anchor
-    from harness.postgres.checkout import LedgerPool
     from harness.postgres.pool import Pool
     from harness.postgres.seeding import SeededTable
     from harness.postgres.server import Server
+    from harness.postgres.slot_pool import SlotPool
     from harness.postgres.workloads import Witness, Workload
     from harness.settings import Settings
 
@@ -29,10 +29,10 @@ SMOKE_DURATION_S = 1.0
 SMOKE_SUFFIX = "_smoke"
 NAME_LENGTH_MAX = 63
 
-POOLS = pytest.StashKey[list["LedgerPool"]]()
+POOLS = pytest.StashKey[list["SlotPool"]]()
 
 
-def open_pool(kind: str, server: Server, config: PoolConfig) -> LedgerPool:
+def open_pool(kind: str, server: Server, config: PoolConfig) -> SlotPool:
     """Open the pool of one library; only this library is imported.
 
     Raises:
@@ -81,7 +81,7 @@ def make_pool(
     the settings. A benchmark that leaks a connection has measured a smaller pool
     than it says, so a leak fails the test instead of being tidied up silently.
     """
-    pools: list[LedgerPool] = []
+    pools: list[SlotPool] = []
     request.node.stash[POOLS] = pools
 
     def make(*, kind: str | None = None, **config: Any) -> Pool:

@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from harness.load.histogram import LogLinearHistogram
+
+
+AT_LEAST = {
+    "checkout_timeout_s": 0,
+    "statement_timeout_s": 0,
+    "liveness_idle_s": 0,
+    "leak_after_s": 0,
+    "connect_concurrency": 1,
+    "processes": 1,
+}
+BELOW_S = {
+    "lifetime_max_s": (3 * 86_400, "Lakebase ends a connection after three days"),
+    "idle_max_s": (86_400, "Lakebase ends an idle connection after 24 hours"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +39,18 @@ class PoolConfig:
         connect_timeout_s: Longest wait for one new connection, in seconds.
         prewarm_timeout_s: Longest wait for all `size_min` connections, in seconds.
         statement_timeout_s: Longest statement, in seconds; 0 means no limit.
-        lifetime_max_s: Age at which a connection is replaced, in seconds.
+        lifetime_max_s: Age at which a connection is replaced, in seconds; each gets
+            90 to 100 % of it. Lakebase ends a connection after three days.
+        idle_max_s: How long a connection may be idle, in seconds; then it is
+            replaced, or closed if there are more than `size_min`. Lakebase ends it
+            after 24 hours, and a suspended compute ends it at once.
+        liveness_idle_s: A connection that was idle for longer, in seconds, answers
+            a ping before it is given out; one that was not costs no round trip.
+        leak_after_s: A checkout held for longer, in seconds, is reported with the
+            stack that made it; 0 means never, and costs nothing.
+        connect_concurrency: How many connections are opened at the same time.
+        processes: How many processes open such a pool, for the connection budget.
+        tls_required: Whether a connection without TLS is refused.
         application_name: Shown in `pg_stat_activity`.
     """
 
@@ -36,6 +61,12 @@ class PoolConfig:
     prewarm_timeout_s: float = 90.0
     statement_timeout_s: float = 0.0
     lifetime_max_s: float = 3000.0
+    idle_max_s: float = 3600.0
+    liveness_idle_s: float = 1.0
+    leak_after_s: float = 0.0
+    connect_concurrency: int = 32
+    processes: int = 1
+    tls_required: bool = False
     application_name: str = "lakegauge"
 
     def __post_init__(self) -> None:
@@ -48,13 +79,18 @@ class PoolConfig:
                 f"got {self.size_max}"
             )
             raise ConfigError(msg)
-        for name in ("checkout_timeout_s", "statement_timeout_s"):
-            if getattr(self, name) < 0:
-                msg = f"{name} must be >= 0, got {getattr(self, name)}"
+        for name, low in AT_LEAST.items():
+            if getattr(self, name) < low:
+                msg = f"{name} must be >= {low}, got {getattr(self, name)}"
                 raise ConfigError(msg)
-        for name in ("connect_timeout_s", "prewarm_timeout_s", "lifetime_max_s"):
+        for name in ("connect_timeout_s", "prewarm_timeout_s"):
             if getattr(self, name) <= 0:
                 msg = f"{name} must be > 0, got {getattr(self, name)}"
+                raise ConfigError(msg)
+        for name, (high, why) in BELOW_S.items():
+            if not 0 < getattr(self, name) < high:
+                msg = f"{name} must be > 0 and < {high} ({why})"
+                msg += f", got {getattr(self, name)}"
                 raise ConfigError(msg)
 
 
@@ -68,6 +104,7 @@ class PoolStats:
         in_use: Connections checked out now.
         idle: Connections free now.
         waiting: Callers queued now; None where the engine does not tell.
+        opening: Connections being opened now.
     """
 
     size: int
@@ -75,6 +112,7 @@ class PoolStats:
     in_use: int
     idle: int
     waiting: int | None
+    opening: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +171,38 @@ class Pool(Protocol):
         """Return the live state."""
         ...
 
+    def metrics(self) -> PoolMetrics:
+        """Return totals and distributions since the pool was opened."""
+        ...
+
     def close(self) -> None:
+        """Close every idle connection and refuse further checkouts."""
+        ...
+
+
+class AsyncPool(Protocol):
+    """The same for the tasks of one event loop."""
+
+    name: str
+    config: PoolConfig
+
+    def checkout(self) -> AbstractAsyncContextManager[Any]:
+        """Borrow an asynchronous psycopg connection for an `async with` block.
+
+        Raises:
+            CheckoutTimeoutError: No connection became free in time.
+            TargetError: A new connection was refused, with the server's reason.
+        """
+        ...
+
+    def stats(self) -> PoolStats:
+        """Return the live state."""
+        ...
+
+    def metrics(self) -> PoolMetrics:
+        """Return totals and distributions since the pool was opened."""
+        ...
+
+    async def close(self) -> None:
         """Close every idle connection and refuse further checkouts."""
         ...

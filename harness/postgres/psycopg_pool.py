@@ -1,38 +1,143 @@
-"""The pool of the psycopg project, psycopg_pool, behind the `Pool` protocol."""
+"""Pools whose connections are psycopg's own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import logging
+import select
+from typing import TYPE_CHECKING, Any
 
-import psycopg_pool
+import psycopg
+from psycopg.pq import ExecStatus, TransactionStatus
 
-from harness.clock import SYSTEM_CLOCK
-from harness.errors import HarnessError
-from harness.postgres.checkout import LedgerPool, arguments_for, prewarm_error
+from harness.clock import NS_PER_S, SYSTEM_CLOCK
+from harness.errors import TargetError
 from harness.postgres.connect import connect
-from harness.postgres.pool import PoolStats
+from harness.postgres.opening import arguments_for
+from harness.postgres.slot_pool import SlotPool
 
 if TYPE_CHECKING:
-    import psycopg
-
     from harness.postgres.pool import PoolConfig
     from harness.postgres.server import Server
 
-PREWARM_WORKERS_MAX = 8
-PREWARM_POLL_S = 0.005
-# With timeout 0 an idle connection may be snatched by another thread between
-# look and take; the library gives nothing at all for a timeout of exactly 0.
-SNATCH_TIMEOUT_S = 0.05
-CLOSE_TIMEOUT_S = 5.0
+OPEN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+logger = logging.getLogger(__name__)
 
 
-class PsycopgPool(LedgerPool):
-    """psycopg_pool's ConnectionPool, opened and warm when constructed.
+class PsycopgEngine:
+    """Opens connections with psycopg, each with arguments made for it alone.
 
-    The library retries a refused login in the background and shows the caller
-    only a timeout. Here the first connection is made in the foreground, so that
-    a wrong password, role or database is an error at once; a connection refused
-    later is the reason given when a checkout times out.
+    Args:
+        server: Where to connect.
+        config: Timeouts and application name.
+    """
+
+    def __init__(self, server: Server, config: PoolConfig) -> None:
+        self._server = server
+        self._config = config
+
+    def open(self) -> tuple[psycopg.Connection[Any], None]:
+        """Return a new connection."""
+        return connect(arguments_for(self._server, self._config)), None
+
+    def close(self, connection: psycopg.Connection[Any], _handle: Any) -> None:
+        """Close a connection, dead or alive."""
+        connection.close()
+
+    def clean(self, connection: psycopg.Connection[Any]) -> bool:
+        """Roll back what was left open; False if the connection is of no more use."""
+        try:
+            if connection.pgconn.transaction_status in OPEN_TRANSACTION:
+                logger.warning("rolling back a transaction left open at checkin")
+                connection.rollback()
+            if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                if not connection.autocommit:
+                    connection.autocommit = True
+                return True
+        except psycopg.Error:
+            logger.warning("the rollback failed; discarding the connection")
+        return False
+
+    def is_alive(
+        self, connection: psycopg.Connection[Any], *, timeout_s: float | None
+    ) -> bool:
+        """Look at what has arrived; with a timeout, ask for an answer too."""
+        try:
+            if timeout_s is not None:
+                return ping(connection.pgconn, timeout_s=timeout_s)
+            return is_quiet(connection.pgconn)
+        except psycopg.Error:
+            return False
+
+    def listen(self, connection: psycopg.Connection[Any], signs: list[str]) -> None:
+        """Add the SQLSTATE of whatever the server says unasked to *signs*."""
+        connection.add_notice_handler(lambda notice: note(notice, signs))
+
+    def inspect(self, connection: psycopg.Connection[Any]) -> None:
+        """Check the server behind the first connection."""
+
+    def uptime_s(self, connection: psycopg.Connection[Any]) -> float:
+        """Ask how long the server has been up, in seconds."""
+        try:
+            row = connection.execute(UPTIME).fetchone()
+        except psycopg.Error as error:
+            raise lost_early(error) from None
+        return float(row[0]) if row else 0.0
+
+
+# By the server's own clock alone: ours may differ.
+UPTIME = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
+
+
+def lost_early(error: psycopg.Error) -> TargetError:
+    """Say that a connection failed right after it was opened."""
+    reason = type(error).__name__
+    return TargetError(
+        f"a connection failed as soon as it was open: {reason}",
+        sqlstate=error.sqlstate,
+    )
+
+
+def note(notice: Any, signs: list[str]) -> None:
+    """Keep the code of a message that ends a connection; others are not our concern."""
+    if notice.severity_nonlocalized in {"FATAL", "PANIC"}:
+        signs.append(notice.sqlstate)
+
+
+def is_quiet(pgconn: Any) -> bool:
+    """Whether an idle connection has heard nothing of its end; costs no round trip.
+
+    A server that ends a connection says so and closes the socket; both wait in the
+    socket until somebody reads.
+    """
+    pgconn.consume_input()
+    return not pgconn.is_busy() and (
+        pgconn.transaction_status == TransactionStatus.IDLE
+    )
+
+
+def ping(pgconn: Any, *, timeout_s: float) -> bool:
+    """Ask for an empty answer and wait for it, but not for ever."""
+    deadline_ns = SYSTEM_CLOCK.monotonic_ns() + int(timeout_s * NS_PER_S)
+    pgconn.send_query(b"")
+    pgconn.flush()
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    is_answered = False
+    while True:
+        pgconn.consume_input()
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                return is_answered
+            is_answered = result.status == ExecStatus.EMPTY_QUERY
+        left_ms = (deadline_ns - SYSTEM_CLOCK.monotonic_ns()) / 1_000_000
+        if left_ms <= 0 or not poll.poll(left_ms):
+            return False
+
+
+class PsycopgPool(SlotPool):
+    """A pool of psycopg connections, warm when constructed.
 
     Args:
         server: Where to connect.
@@ -41,107 +146,11 @@ class PsycopgPool(LedgerPool):
 
     Raises:
         TargetError: The server refused a connection, with its reason.
+        ConfigError: The server cannot serve a pool of this size.
         CredentialError: No password could be had.
     """
 
     def __init__(
         self, server: Server, config: PoolConfig, *, name: str = "psycopg"
     ) -> None:
-        super().__init__(name=name, config=config)
-        self._server = server
-        self._refused: tuple[int, HarnessError] | None = None
-        connect(arguments_for(server, config)).close()
-        self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]] = (
-            psycopg_pool.ConnectionPool(
-                # The pool only calls `.connect` on it: one place that makes fresh
-                # arguments, connects, and keeps the reason of a refusal.
-                connection_class=cast("Any", _Connector(self)),
-                min_size=config.size_min,
-                max_size=config.size_max,
-                timeout=config.checkout_timeout_s,
-                max_lifetime=config.lifetime_max_s,
-                num_workers=max(3, min(config.size_min, PREWARM_WORKERS_MAX)),
-                name=name,
-                open=False,
-            )
-        )
-        self._pool.open()
-        try:
-            self._prewarm()
-        except BaseException:
-            self.close()
-            raise
-
-    def stats(self) -> PoolStats:
-        """Return the live state."""
-        in_use = self.in_use
-        idle = self._pool.get_stats()["pool_available"]
-        return PoolStats(
-            size=idle + in_use,
-            size_max=self.config.size_max,
-            in_use=in_use,
-            idle=idle,
-            waiting=self.waiting,
-        )
-
-    def close(self) -> None:
-        """Close every idle connection and refuse further checkouts."""
-        self._closed = True
-        self._pool.close(timeout=CLOSE_TIMEOUT_S)
-
-    def _borrow(self) -> tuple[Any, Any]:
-        started_ns = SYSTEM_CLOCK.monotonic_ns()
-        timeout_s = self.config.checkout_timeout_s or self._no_wait_timeout_s()
-        if not timeout_s:
-            raise self._timeout_error(since_ns=started_ns)
-        try:
-            connection = self._pool.getconn(timeout=timeout_s)
-        except psycopg_pool.PoolTimeout:
-            if self._refused and self._refused[0] >= started_ns:
-                raise self._refused[1] from None
-            raise self._timeout_error(since_ns=started_ns) from None
-        except psycopg_pool.PoolClosed:
-            raise self._closed_error() from None
-        return connection, connection
-
-    def _give_back(self, handle: Any) -> None:
-        self._pool.putconn(handle)
-
-    def _prewarm(self) -> None:
-        """Wait for `size_min` connections, which the pool's workers are opening.
-
-        The library's own wait would go on to its end after a refusal.
-        """
-        waited_s = 0.0
-        while (opened := self.stats().idle) < self.config.size_min:
-            if self._refused:
-                raise self._refused[1]
-            if waited_s >= self.config.prewarm_timeout_s:
-                raise prewarm_error(self, opened=opened)
-            SYSTEM_CLOCK.sleep(PREWARM_POLL_S)
-            waited_s += PREWARM_POLL_S
-
-    def _no_wait_timeout_s(self) -> float:
-        """How long a checkout that must not wait for others may take."""
-        stats = self._pool.get_stats()
-        if stats["pool_available"]:
-            return SNATCH_TIMEOUT_S
-        if stats["pool_size"] < self.config.size_max:
-            # Opening a connection is not waiting for one to come back.
-            return self.config.connect_timeout_s
-        return 0.0
-
-
-class _Connector:
-    """Stands where psycopg_pool expects a connection class."""
-
-    def __init__(self, pool: PsycopgPool) -> None:
-        self._pool = pool
-
-    def connect(self, _conninfo: str, **_kwargs: Any) -> psycopg.Connection[Any]:
-        pool = self._pool
-        try:
-            return connect(arguments_for(pool._server, pool.config))  # noqa: SLF001
-        except HarnessError as error:
-            pool._refused = (SYSTEM_CLOCK.monotonic_ns(), error)  # noqa: SLF001
-            raise
+        super().__init__(PsycopgEngine(server, config), config, name=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.postgres.checkout import arguments_for
+from harness.postgres.opening import arguments_for
 from harness.postgres.pool import PoolConfig
 from harness.postgres.server import ConnectArguments
 

@@ -1,4 +1,4 @@
-"""What only psycopg_pool needs; the promises of every pool: lakebase/test_pools.py."""
+"""What only the psycopg pool needs; the promises of every pool: tests/pools."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_prewarm_does_not_return_before_the_minimum_is_open(postgres):
         assert pool.stats().idle == 12
 
 
-def test_refused_growth_is_not_called_a_timeout(postgres):
-    """Growing past what the role may have shows the server's reason."""
+def test_refused_growth_is_the_reason_of_the_timeout(postgres):
+    """Too many connections may pass, so it is waited for; the reason is told."""
     with connect(postgres.connect_arguments()) as admin:
         admin.execute("DROP ROLE IF EXISTS one_only")
         admin.execute("CREATE ROLE one_only LOGIN CONNECTION LIMIT 1 PASSWORD 'pw'")
@@ -77,10 +77,11 @@ def test_refused_growth_is_not_called_a_timeout(postgres):
     config = PoolConfig(size_min=0, size_max=2, checkout_timeout_s=0.5)
     with PsycopgPool(OneOnly(postgres), config) as pool, pool.checkout() as connection:
         with (
-            pytest.raises(TargetError, match="too many connections for role"),
+            pytest.raises(CheckoutTimeoutError, match="too many connections") as caught,
             pool.checkout(),
         ):
             pass
+        assert isinstance(caught.value.failure, TargetError)
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

@@ -30,8 +30,8 @@ class Held:
 
     def connect(self) -> psycopg.Connection[object]:
         """Open the connection of one worker."""
-        from harness.postgres.checkout import arguments_for
         from harness.postgres.connect import connect
+        from harness.postgres.opening import arguments_for
 
         return connect(arguments_for(self.server, self.config))
 

@@ -1,0 +1,159 @@
+"""Opening pooled connections: what is tried again, when, and what is never."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from harness.postgres.pool import PoolConfig
+    from harness.postgres.server import ConnectArguments, Server
+
+# What time does not heal: bad user or password, no such database, no permission,
+# options that the server does not know or a pooler does not take.
+PERMANENT_CLASSES = frozenset({"28", "0A"})
+PERMANENT_STATES = frozenset({"3D000", "42501", "42704", "22023", "08P01"})
+# While the pool is being opened: only a server that is coming up is waited for.
+COMING_UP_CLASS = "57"
+
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 2.0
+
+
+class Engine(Protocol):
+    """The library that opens and closes the connections of a pool."""
+
+    def open(self) -> tuple[Any, Any]:
+        """Return a psycopg connection, and what `close` needs beside it.
+
+        Raises:
+            HarnessError: It could not be opened.
+        """
+        ...
+
+    def close(self, connection: Any, handle: Any) -> None:
+        """Close a connection, dead or alive; never raises what the driver does."""
+        ...
+
+    def is_alive(self, connection: Any, *, timeout_s: float | None) -> bool:
+        """Look whether a connection still works.
+
+        Args:
+            connection: One that is idle.
+            timeout_s: How long the server may take to answer a ping; None looks
+                only at what has arrived, without a round trip.
+        """
+        ...
+
+    def clean(self, connection: Any) -> bool:
+        """Make a returned connection fit for the next caller; False if it is not."""
+        ...
+
+    def listen(self, connection: Any, signs: list[str]) -> None:
+        """Add the SQLSTATE of whatever the server says unasked to *signs*."""
+        ...
+
+    def inspect(self, connection: Any) -> None:
+        """Check the server behind the first connection.
+
+        Raises:
+            ConfigError: The pool cannot work with it as it is configured.
+        """
+        ...
+
+    def uptime_s(self, connection: Any) -> float:
+        """Ask how long the server has been up, in seconds."""
+        ...
+
+
+class AsyncEngine(Protocol):
+    """The same for tasks."""
+
+    def open(self) -> Awaitable[tuple[Any, Any]]:
+        """Return a psycopg connection, and what `close` needs beside it."""
+        ...
+
+    def close(self, connection: Any, handle: Any) -> Awaitable[None]:
+        """Close a connection, dead or alive; never raises what the driver does."""
+        ...
+
+    def is_alive(self, connection: Any, *, timeout_s: float | None) -> Awaitable[bool]:
+        """Look whether a connection still works."""
+        ...
+
+    def clean(self, connection: Any) -> Awaitable[bool]:
+        """Make a returned connection fit for the next caller; False if it is not."""
+        ...
+
+    def listen(self, connection: Any, signs: list[str]) -> None:
+        """Add the SQLSTATE of whatever the server says unasked to *signs*."""
+        ...
+
+    def inspect(self, connection: Any) -> Awaitable[None]:
+        """Check the server behind the first connection."""
+        ...
+
+    def uptime_s(self, connection: Any) -> Awaitable[float]:
+        """Ask how long the server has been up, in seconds."""
+        ...
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether to try again would meet the same refusal."""
+    if not isinstance(error, TargetError):
+        # A wrong setting, a credential that cannot be had, or a bug.
+        return True
+    state = error.sqlstate or ""
+    return state in PERMANENT_STATES or state[:2] in PERMANENT_CLASSES
+
+
+def is_final_at_start(error: BaseException) -> bool:
+    """Whether a pool that is being opened gives up; nobody waits at a wrong door."""
+    state = getattr(error, "sqlstate", None) or ""
+    return not state.startswith(COMING_UP_CLASS)
+
+
+def backoff_s(attempt: int) -> float:
+    """Return how long to wait after failure number *attempt*, counted from 0.
+
+    Doubling, with half of it at random: pools of many processes that lost the same
+    server must not come back in step.
+    """
+    longest: float = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(attempt, 16))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+
+
+def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
+    """Return arguments for one new pooled connection.
+
+    Asked for at every physical connect, because a password may be a token that
+    has been replaced since the last one.
+    """
+    arguments = server.connect_arguments()
+    arguments["application_name"] = config.application_name
+    # libpq counts whole seconds and reads 0 as "wait for ever".
+    arguments["connect_timeout"] = max(2, round(config.connect_timeout_s))
+    # A server behind a transaction pooler switches prepared statements off. The
+    # pooler refuses logins with options, and a SET would reach other callers.
+    is_pooled = arguments.get("prepare_threshold", 0) is None
+    if config.statement_timeout_s and not is_pooled:
+        # With the login, because a SET would cost every connect a round trip.
+        limit = f"-c statement_timeout={round(config.statement_timeout_s * 1000)}"
+        arguments["options"] = f"{arguments.get('options') or ''} {limit}".strip()
+    return arguments
+
+
+def prewarm_error(
+    name: str, config: PoolConfig, *, opened: int, failure: Exception | None
+) -> TargetError:
+    """Say that the pool could not be filled in time."""
+    because = f" ({failure})" if failure else ""
+    return TargetError(
+        f"pool {name!r} opened {opened} of {config.size_min} connections within "
+        f"{config.prewarm_timeout_s:g} s{because}; raise "
+        "BENCHMARK_MAX_POOL_INIT_TIME, or use a smaller DB_POOL_SIZE"
+    )

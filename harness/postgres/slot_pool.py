@@ -1,0 +1,518 @@
+"""The pool for threads: fair, bounded, and quick to say why it has nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from harness.clock import NS_PER_S, SYSTEM_CLOCK
+from harness.errors import CheckoutTimeoutError, TargetError
+from harness.postgres.checkout import Checkout
+from harness.postgres.meter import BUFFER_LENGTH, Meter
+from harness.postgres.opening import (
+    backoff_s,
+    is_final_at_start,
+    is_permanent,
+    prewarm_error,
+)
+from harness.postgres.pool import PoolStats
+from harness.postgres.slots import (
+    LIFETIME_JITTER,
+    Slot,
+    Slots,
+    count_references,
+    line_of,
+)
+from harness.postgres.upkeep import keep_up, upkeep_interval_s
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from harness.postgres.opening import Engine
+    from harness.postgres.pool import PoolConfig, PoolMetrics
+    from harness.postgres.slots import Leak
+
+logger = logging.getLogger(__name__)
+
+# An idle connection is looked at, without a round trip, after this long.
+TRUSTED_NS = 10_000_000
+# What a server says when it goes away: shutdown, crash, its disk is gone.
+GOING_AWAY = frozenset({"57P01", "57P02"})
+# A connect that took this long may have woken a suspended server: ask it.
+WAKE_SUSPECT_S = 0.2
+# A ping that is not answered by then finds the connection dead.
+PING_TIMEOUT_S = 5.0
+
+
+class SlotPool:
+    """Connections for threads, whichever library opens them.
+
+    Whoever has waited longest is served first; connections are opened by threads
+    of the pool, many at a time, and never more than `size_max`. A refusal that time
+    does not heal is raised in every caller at once. Other failures to connect are
+    tried again in the background, and are the reason given when a checkout times
+    out.
+
+    Args:
+        engine: Opens and closes its connections.
+        config: Sizes and times.
+        name: Name of the pool, for messages.
+
+    Raises:
+        TargetError: The server refused a connection, with its reason.
+        ConfigError: The server cannot serve a pool of this size.
+        CredentialError: No password could be had.
+    """
+
+    def __init__(self, engine: Engine, config: PoolConfig, *, name: str) -> None:
+        self.name = name
+        self.config = config
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._slots = Slots(config)
+        # For the fast way, without another look-up.
+        self._idle = self._slots.idle
+        self._waiters = self._slots.waiters
+        self._meter = Meter()
+        self._buffer_length = BUFFER_LENGTH
+        self._trusted_ns = min(TRUSTED_NS, int(config.liveness_idle_s * NS_PER_S))
+        self._traces = config.leak_after_s > 0
+        self._is_inspected = False
+        self._is_filled = threading.Event()
+        self._closing = threading.Event()
+        self._openers = ThreadPoolExecutor(
+            min(config.connect_concurrency, config.size_max),
+            thread_name_prefix=f"pool-{name}-open",
+        )
+        self._start_error: Exception | None = None
+        self._is_started = False
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def checkout(self, timeout_s: float | None = None) -> Checkout:
+        """Borrow a psycopg connection for the length of a `with` block.
+
+        A transaction left open at the end of the block is rolled back, never
+        committed. Settings made with SET stay.
+
+        Args:
+            timeout_s: Longest wait in seconds, 0 for none at all; default is the
+                pool's `checkout_timeout_s`.
+
+        Raises:
+            CheckoutTimeoutError: No connection became free in time.
+            TargetError: A new connection was refused, with the server's reason.
+        """
+        return Checkout(self, timeout_s)
+
+    def stats(self) -> PoolStats:
+        """Return the live state."""
+        with self._lock:
+            slots = self._slots
+            return PoolStats(
+                size=len(slots.open),
+                size_max=self.config.size_max,
+                in_use=slots.in_use,
+                idle=len(slots.idle),
+                waiting=slots.waiting,
+                opening=slots.opening,
+            )
+
+    def metrics(self) -> PoolMetrics:
+        """Return totals and distributions since the pool was opened."""
+        self._fold()
+        with self._lock:
+            return self._meter.metrics(self._slots.counts, in_use=self._slots.in_use)
+
+    @property
+    def in_use(self) -> int:
+        """Connections checked out now."""
+        return self._slots.in_use
+
+    @property
+    def waiting(self) -> int:
+        """Callers asking for a connection now."""
+        return self._slots.waiting
+
+    def borrowed_at(self) -> list[str]:
+        """Return `file:line in function` of every connection checked out now."""
+        with self._lock:
+            return self._slots.borrowed_at()
+
+    def drain(self) -> None:
+        """Replace every connection: idle ones now, others when they come back."""
+        with self._lock:
+            drained = self._slots.drain()
+        self._discard(drained)
+
+    def close(self) -> None:
+        """Close every idle connection and refuse further checkouts."""
+        with self._lock:
+            idle = self._slots.close(self._closed_error())
+        self._closing.set()
+        self._is_filled.set()
+        self._discard(idle)
+        self._openers.shutdown(wait=False, cancel_futures=True)
+
+    def maintain(self, *, now_ns: int | None = None) -> None:
+        """Do what time asks for: replace what is old, name leaks, take back losses.
+
+        A thread of the pool calls it now and then; calling it is never wrong.
+
+        Args:
+            now_ns: The time that ages are measured by; default is the clock's.
+        """
+        if now_ns is None:
+            now_ns = SYSTEM_CLOCK.monotonic_ns()
+        with self._lock:
+            due = self._slots.due(now_ns=now_ns)
+            leaks = self._slots.overdue(now_ns=now_ns)
+        for leak in leaks:
+            self._tell_leak(leak)
+        self._discard(due)
+        self._reclaim()
+        self._fold()
+        self._grow()
+
+    # -- taking and giving, beside the fast way in Checkout ---------------------
+
+    def _wait(
+        self, started_ns: int, timeout_s: float | None, *, first: bool = False
+    ) -> Slot:
+        """Queue for a connection; *first* is a caller that got a dead one."""
+        limit_s = self.config.checkout_timeout_s if timeout_s is None else timeout_s
+        waiter = ThreadWaiter()
+        slots = self._slots
+        with self._lock:
+            if slots.is_closed:
+                raise self._closed_error()
+            if slots.idle:
+                return slots.idle.pop()
+            slots.queue(waiter, first=first)
+            number = slots.wanted()
+        try:
+            self._order(number)
+            deadline_ns = started_ns + int(limit_s * NS_PER_S)
+            # Half-way, look whether a connection has been lost by its holder.
+            if not waiter.wait_until(started_ns + (deadline_ns - started_ns) // 2):
+                self._reclaim()
+                waiter.wait_until(deadline_ns)
+        except BaseException:
+            self._leave(waiter)
+            raise
+        with self._lock:
+            if waiter.slot is None and waiter.error is None:
+                waiter.error = self._timeout_error(since_ns=started_ns)
+                waiter.error.__cause__ = slots.failure
+                slots.counts.checkout_timeouts += 1
+                slots.withdraw(waiter)
+        if waiter.slot is None:
+            raise _again(waiter.error)
+        return waiter.slot
+
+    def _leave(self, waiter: ThreadWaiter) -> None:
+        """Take a caller out of the queue that was interrupted while it waited."""
+        with self._lock:
+            if waiter.slot is None and waiter.error is None:
+                self._slots.withdraw(waiter)
+        if waiter.slot is not None:
+            self._pass_on(waiter.slot, SYSTEM_CLOCK.monotonic_ns())
+
+    def _proven(self, slot: Slot, started_ns: int, timeout_s: float | None) -> Slot:
+        """Return a connection that lives: this one, or the next that does."""
+        liveness_ns = int(self.config.liveness_idle_s * NS_PER_S)
+        while True:
+            is_stale = started_ns - slot.returned_ns > liveness_ns
+            try:
+                is_alive = self._engine.is_alive(
+                    slot.connection, timeout_s=PING_TIMEOUT_S if is_stale else None
+                )
+            except BaseException:
+                self._discard([slot])
+                raise
+            if is_alive:
+                return slot
+            self._bury(slot)
+            with self._lock:
+                found = self._idle.pop() if self._idle else None
+            if found is None:
+                return self._wait(started_ns, timeout_s, first=True)
+            slot = found
+
+    def _settle(self, slot: Slot, exc: BaseException | None, now_ns: int) -> None:
+        """Take back a connection that may be dead, dirty or too old."""
+        with self._lock:
+            self._meter.samples += (slot.wait_ns, now_ns - slot.acquired_ns)
+        if getattr(exc, "sqlstate", None) in GOING_AWAY:
+            slot.signs.append(exc.sqlstate)  # type: ignore[union-attr]
+        try:
+            is_clean = not slot.signs and self._engine.clean(slot.connection)
+        except BaseException:
+            self._discard([slot])
+            raise
+        if is_clean:
+            self._pass_on(slot, now_ns)
+        else:
+            self._bury(slot)
+
+    def _pass_on(self, slot: Slot, now_ns: int) -> None:
+        """Give a connection to the next caller, or to the idle ones, or close it."""
+        with self._lock:
+            is_kept = self._slots.offer(slot, now_ns=now_ns)
+        if not is_kept:
+            self._discard([slot])
+
+    def _bury(self, slot: Slot) -> None:
+        """Close a dead connection, and all others of a server that is going away."""
+        doomed = [slot]
+        with self._lock:
+            # Those opened since are connections to its successor.
+            if slot.generation == self._slots.generation and (
+                GOING_AWAY.intersection(slot.signs)
+            ):
+                doomed += self._slots.drain()
+        if len(doomed) > 1:
+            logger.warning(
+                "the server is going away; pool %r replaces its connections", self.name
+            )
+        self._discard(doomed)
+
+    def _discard(self, slots: list[Slot]) -> None:
+        """Close connections, then give their places to whoever needs them."""
+        for slot in slots:
+            try:
+                self._engine.close(slot.connection, slot.handle)
+            finally:
+                with self._lock:
+                    self._slots.forget(slot)
+        if slots:
+            self._grow()
+
+    # -- opening ----------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Open `size_min` connections; the first alone, so that a refusal is one."""
+        if self.config.size_min:
+            with self._lock:
+                self._slots.opening += 1
+            self._order(1)
+            self._is_filled.wait(self.config.prewarm_timeout_s)
+        with self._lock:
+            self._is_started = True
+            opened, failure = len(self._slots.open), self._slots.failure
+        if self._start_error is not None:
+            raise _again(self._start_error)
+        if opened < self.config.size_min:
+            raise prewarm_error(self.name, self.config, opened=opened, failure=failure)
+        threading.Thread(
+            target=keep_up,
+            args=(weakref.ref(self), self._closing, upkeep_interval_s(self.config)),
+            name=f"pool-{self.name}-upkeep",
+            daemon=True,
+        ).start()
+
+    def _grow(self) -> None:
+        """Open what is missing now."""
+        with self._lock:
+            number = self._slots.wanted()
+        self._order(number)
+
+    def _order(self, number: int) -> None:
+        """Let a number of connections be opened that are counted already."""
+        for ordered in range(number):
+            try:
+                self._openers.submit(self._open)
+            except RuntimeError:  # closed meanwhile, or no thread can be started
+                with self._lock:
+                    for _ in range(number - ordered):
+                        self._slots.abandon_opening(was_probe=False)
+                return
+
+    def _open(self) -> None:
+        """Open one connection, again and again if nobody else does."""
+        slots = self._slots
+        is_probe, attempt = False, 0
+        began_ns = SYSTEM_CLOCK.monotonic_ns()
+        while True:
+            try:
+                slot = self._opened(began_ns, attempt)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                is_probe = self._refused(error, was_probe=is_probe)
+                if not is_probe:
+                    return
+                is_over = self._closing.wait(backoff_s(attempt))
+                with self._lock:
+                    if is_over or not slots.is_short():
+                        slots.abandon_opening(was_probe=True)
+                        return
+                attempt += 1
+            except BaseException:
+                with self._lock:
+                    slots.abandon_opening(was_probe=is_probe)
+                raise
+            else:
+                break
+        with self._lock:
+            is_kept = slots.adopt(slot, now_ns=SYSTEM_CLOCK.monotonic_ns())
+            is_filled = len(slots.open) >= self.config.size_min
+        if is_filled:
+            self._is_filled.set()
+        if not is_kept:
+            self._discard([slot])
+        self._grow()
+
+    def _refused(self, error: Exception, *, was_probe: bool) -> bool:
+        is_permanent_now = is_permanent(error)
+        with self._lock:
+            if not self._is_started and (is_permanent_now or is_final_at_start(error)):
+                is_permanent_now = True
+                self._start_error = self._start_error or error
+            again = self._slots.refused(
+                error, is_permanent=is_permanent_now, was_probe=was_probe
+            )
+        if self._start_error is not None:
+            self._is_filled.set()
+        if not again:
+            logger.debug("pool %r: a connection failed", self.name)
+        return again
+
+    def _opened(self, began_ns: int, attempt: int) -> Slot:
+        """Connect once and look at what answered."""
+        generation = self._slots.generation
+        asked_ns = SYSTEM_CLOCK.monotonic_ns()
+        connection, handle = self._engine.open()
+        opened_ns = SYSTEM_CLOCK.monotonic_ns()
+        try:
+            if not self._is_inspected:
+                self._engine.inspect(connection)
+                self._is_inspected = True
+            woke = False
+            if attempt or opened_ns - began_ns > WAKE_SUSPECT_S * NS_PER_S:
+                uptime_s = self._engine.uptime_s(connection)
+                # Started since we began to knock: our knocking woke it.
+                woke = uptime_s * NS_PER_S < SYSTEM_CLOCK.monotonic_ns() - began_ns
+        except BaseException:
+            self._engine.close(connection, handle)
+            raise
+        self._meter.connected(
+            opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
+        )
+        life_s = self.config.lifetime_max_s
+        life_s *= 1 - LIFETIME_JITTER * random.random()  # noqa: S311 - spreads load
+        slot = Slot(
+            connection,
+            handle,
+            generation=generation,
+            opened_ns=opened_ns,
+            expires_ns=opened_ns + int(life_s * NS_PER_S),
+        )
+        self._engine.listen(connection, slot.signs)
+        del connection
+        count_references(slot)
+        return slot
+
+    # -- upkeep -----------------------------------------------------------------
+
+    def _reclaim(self) -> None:
+        """Take back connections that nobody can give back any more."""
+        now_ns = SYSTEM_CLOCK.monotonic_ns()
+        with self._lock:
+            lost = self._slots.lost()
+            for slot in lost:
+                slot.own_references = None
+                self._slots.counts.leaks += not slot.is_leak_told
+                self._meter.samples += (slot.wait_ns, now_ns - slot.acquired_ns)
+        for slot in lost:
+            where = line_of(*slot.place) if slot.place else "a place unknown"
+            logger.warning("pool %r: checkout lost by %s; taken back", self.name, where)
+        self._discard(lost)
+
+    def _tell_leak(self, leak: Leak) -> None:
+        lines = [line_of(*place) for place in leak.stack]
+        logger.warning(
+            "pool %r: a connection has been out for %.1f s; checked out at\n  %s",
+            self.name,
+            leak.held_ns / NS_PER_S,
+            "\n  ".join(lines),
+        )
+
+    def _fold(self) -> None:
+        with self._lock:
+            samples = self._meter.swap()
+        self._meter.fold(samples)
+
+    def _timeout_error(self, *, since_ns: int) -> CheckoutTimeoutError:
+        slots = self._slots
+        return CheckoutTimeoutError(
+            pool_name=self.name,
+            waited_s=(SYSTEM_CLOCK.monotonic_ns() - since_ns) / NS_PER_S,
+            size=len(slots.open),
+            size_max=self.config.size_max,
+            in_use=slots.in_use,
+            waiting=slots.waiting,
+            failure=slots.failure,
+        )
+
+    def _closed_error(self) -> TargetError:
+        return TargetError(f"pool {self.name!r} is closed")
+
+    def __enter__(self) -> Self:
+        """Return the pool; it is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the pool."""
+        self.close()
+
+
+class ThreadWaiter:
+    """A thread in the queue; a lock is the cheapest thing that wakes one thread."""
+
+    __slots__ = ("_gate", "error", "is_gone", "slot")
+
+    def __init__(self) -> None:
+        self.slot: Slot | None = None
+        self.error: BaseException | None = None
+        self.is_gone = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def hand(self, slot: Slot) -> None:
+        """Wake the caller with a connection."""
+        self.slot = slot
+        self._gate.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Wake the caller with the reason why it gets none."""
+        self.error = error
+        self._gate.release()
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        """Wait to be woken; False when *deadline_ns* came first."""
+        left_s = (deadline_ns - SYSTEM_CLOCK.monotonic_ns()) / NS_PER_S
+        if left_s <= 0:
+            return self._gate.acquire(blocking=False)
+        return self._gate.acquire(timeout=min(left_s, threading.TIMEOUT_MAX))
+
+
+def _again(error: BaseException | None) -> BaseException:
+    """Return an exception to raise in this thread: one shared would be a knot."""
+    assert error is not None  # noqa: S101 - whoever got no connection got a reason
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__.update(error.__dict__)
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = True
+    return twin
