@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import TargetError
+from harness.errors import TargetError, Verdict
+from harness.postgres.classify import Phase, classify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from harness.postgres.pool import PoolConfig
     from harness.postgres.server import ConnectArguments, Server
 
-# What time does not heal: bad user or password, no such database, no permission,
-# options that the server does not know or a pooler does not take.
-PERMANENT_CLASSES = frozenset({"28", "0A"})
-PERMANENT_STATES = frozenset({"3D000", "42501", "42704", "22023", "08P01"})
 # While the pool is being opened: only a server that is coming up is waited for.
 COMING_UP_CLASS = "57"
 
@@ -104,11 +101,7 @@ class AsyncEngine(Protocol):
 
 def is_permanent(error: BaseException) -> bool:
     """Whether to try again would meet the same refusal."""
-    if not isinstance(error, TargetError):
-        # A wrong setting, a credential that cannot be had, or a bug.
-        return True
-    state = error.sqlstate or ""
-    return state in PERMANENT_STATES or state[:2] in PERMANENT_CLASSES
+    return classify(error, phase=Phase.CONNECT).verdict is Verdict.PERMANENT
 
 
 def is_final_at_start(error: BaseException) -> bool:

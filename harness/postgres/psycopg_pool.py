@@ -11,6 +11,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import TargetError
+from harness.postgres.classify import Phase, classify
 from harness.postgres.connect import connect
 from harness.postgres.opening import arguments_for
 from harness.postgres.slot_pool import SlotPool
@@ -38,7 +39,8 @@ class PsycopgEngine:
 
     def open(self) -> tuple[psycopg.Connection[Any], None]:
         """Return a new connection."""
-        return connect(arguments_for(self._server, self._config)), None
+        arguments = arguments_for(self._server, self._config)
+        return connect(arguments, timeout_s=self._config.connect_timeout_s), None
 
     def close(self, connection: psycopg.Connection[Any], _handle: Any) -> None:
         """Close a connection, dead or alive."""
@@ -95,6 +97,7 @@ def lost_early(error: psycopg.Error) -> TargetError:
     return TargetError(
         f"a connection failed as soon as it was open: {reason}",
         sqlstate=error.sqlstate,
+        classification=classify(error, phase=Phase.CONNECT),
     )
 
 

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import CheckoutTimeoutError, TargetError
 from harness.postgres.checkout import Checkout
 from harness.postgres.meter import BUFFER_LENGTH, Meter
-from harness.postgres.opening import (
-    backoff_s,
-    is_final_at_start,
-    is_permanent,
-    prewarm_error,
-)
 from harness.postgres.pool import PoolStats
-from harness.postgres.slots import (
-    LIFETIME_JITTER,
-    Slot,
-    Slots,
-    count_references,
-    line_of,
-)
+from harness.postgres.slots import Slot, Slots, line_of
+from harness.postgres.supply import Supply
 from harness.postgres.upkeep import keep_up, upkeep_interval_s
+from harness.postgres.waiting import ThreadWaiter, again
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,8 +31,6 @@ logger = logging.getLogger(__name__)
 TRUSTED_NS = 10_000_000
 # What a server says when it goes away: shutdown, crash, its disk is gone.
 GOING_AWAY = frozenset({"57P01", "57P02"})
-# A connect that took this long may have woken a suspended server: ask it.
-WAKE_SUSPECT_S = 0.2
 # A ping that is not answered by then finds the connection dead.
 PING_TIMEOUT_S = 5.0
 
@@ -82,20 +68,20 @@ class SlotPool:
         self._buffer_length = BUFFER_LENGTH
         self._trusted_ns = min(TRUSTED_NS, int(config.liveness_idle_s * NS_PER_S))
         self._traces = config.leak_after_s > 0
-        self._is_inspected = False
-        self._is_filled = threading.Event()
-        self._closing = threading.Event()
-        self._openers = ThreadPoolExecutor(
-            min(config.connect_concurrency, config.size_max),
-            thread_name_prefix=f"pool-{name}-open",
+        self._supply = Supply(
+            engine, self._slots, self._lock, meter=self._meter, config=config, name=name
         )
-        self._start_error: Exception | None = None
-        self._is_started = False
         try:
-            self._start()
+            self._supply.start()
         except BaseException:
             self.close()
             raise
+        threading.Thread(
+            target=keep_up,
+            args=(weakref.ref(self), self._supply.closing, upkeep_interval_s(config)),
+            name=f"pool-{name}-upkeep",
+            daemon=True,
+        ).start()
 
     def checkout(self, timeout_s: float | None = None) -> Checkout:
         """Borrow a psycopg connection for the length of a `with` block.
@@ -151,16 +137,14 @@ class SlotPool:
         """Replace every connection: idle ones now, others when they come back."""
         with self._lock:
             drained = self._slots.drain()
-        self._discard(drained)
+        self._supply.discard(drained)
 
     def close(self) -> None:
         """Close every idle connection and refuse further checkouts."""
         with self._lock:
             idle = self._slots.close(self._closed_error())
-        self._closing.set()
-        self._is_filled.set()
-        self._discard(idle)
-        self._openers.shutdown(wait=False, cancel_futures=True)
+        self._supply.close()
+        self._supply.discard(idle)
 
     def maintain(self, *, now_ns: int | None = None) -> None:
         """Do what time asks for: replace what is old, name leaks, take back losses.
@@ -177,10 +161,10 @@ class SlotPool:
             leaks = self._slots.overdue(now_ns=now_ns)
         for leak in leaks:
             self._tell_leak(leak)
-        self._discard(due)
+        self._supply.discard(due)
         self._reclaim()
         self._fold()
-        self._grow()
+        self._supply.grow()
 
     # -- taking and giving, beside the fast way in Checkout ---------------------
 
@@ -199,7 +183,7 @@ class SlotPool:
             slots.queue(waiter, first=first)
             number = slots.wanted()
         try:
-            self._order(number)
+            self._supply.order(number)
             deadline_ns = started_ns + int(limit_s * NS_PER_S)
             # Half-way, look whether a connection has been lost by its holder.
             if not waiter.wait_until(started_ns + (deadline_ns - started_ns) // 2):
@@ -215,7 +199,7 @@ class SlotPool:
                 slots.counts.checkout_timeouts += 1
                 slots.withdraw(waiter)
         if waiter.slot is None:
-            raise _again(waiter.error)
+            raise again(waiter.error)
         return waiter.slot
 
     def _leave(self, waiter: ThreadWaiter) -> None:
@@ -236,9 +220,9 @@ class SlotPool:
                     slot.connection, timeout_s=PING_TIMEOUT_S if is_stale else None
                 )
             except BaseException:
-                self._discard([slot])
+                self._supply.discard([slot])
                 raise
-            if is_alive:
+            if is_alive and not slot.signs:
                 return slot
             self._bury(slot)
             with self._lock:
@@ -256,7 +240,7 @@ class SlotPool:
         try:
             is_clean = not slot.signs and self._engine.clean(slot.connection)
         except BaseException:
-            self._discard([slot])
+            self._supply.discard([slot])
             raise
         if is_clean:
             self._pass_on(slot, now_ns)
@@ -268,7 +252,7 @@ class SlotPool:
         with self._lock:
             is_kept = self._slots.offer(slot, now_ns=now_ns)
         if not is_kept:
-            self._discard([slot])
+            self._supply.discard([slot])
 
     def _bury(self, slot: Slot) -> None:
         """Close a dead connection, and all others of a server that is going away."""
@@ -283,141 +267,7 @@ class SlotPool:
             logger.warning(
                 "the server is going away; pool %r replaces its connections", self.name
             )
-        self._discard(doomed)
-
-    def _discard(self, slots: list[Slot]) -> None:
-        """Close connections, then give their places to whoever needs them."""
-        for slot in slots:
-            try:
-                self._engine.close(slot.connection, slot.handle)
-            finally:
-                with self._lock:
-                    self._slots.forget(slot)
-        if slots:
-            self._grow()
-
-    # -- opening ----------------------------------------------------------------
-
-    def _start(self) -> None:
-        """Open `size_min` connections; the first alone, so that a refusal is one."""
-        if self.config.size_min:
-            with self._lock:
-                self._slots.opening += 1
-            self._order(1)
-            self._is_filled.wait(self.config.prewarm_timeout_s)
-        with self._lock:
-            self._is_started = True
-            opened, failure = len(self._slots.open), self._slots.failure
-        if self._start_error is not None:
-            raise _again(self._start_error)
-        if opened < self.config.size_min:
-            raise prewarm_error(self.name, self.config, opened=opened, failure=failure)
-        threading.Thread(
-            target=keep_up,
-            args=(weakref.ref(self), self._closing, upkeep_interval_s(self.config)),
-            name=f"pool-{self.name}-upkeep",
-            daemon=True,
-        ).start()
-
-    def _grow(self) -> None:
-        """Open what is missing now."""
-        with self._lock:
-            number = self._slots.wanted()
-        self._order(number)
-
-    def _order(self, number: int) -> None:
-        """Let a number of connections be opened that are counted already."""
-        for ordered in range(number):
-            try:
-                self._openers.submit(self._open)
-            except RuntimeError:  # closed meanwhile, or no thread can be started
-                with self._lock:
-                    for _ in range(number - ordered):
-                        self._slots.abandon_opening(was_probe=False)
-                return
-
-    def _open(self) -> None:
-        """Open one connection, again and again if nobody else does."""
-        slots = self._slots
-        is_probe, attempt = False, 0
-        began_ns = SYSTEM_CLOCK.monotonic_ns()
-        while True:
-            try:
-                slot = self._opened(began_ns, attempt)
-            except Exception as error:  # noqa: BLE001 - told to whoever waits
-                is_probe = self._refused(error, was_probe=is_probe)
-                if not is_probe:
-                    return
-                is_over = self._closing.wait(backoff_s(attempt))
-                with self._lock:
-                    if is_over or not slots.is_short():
-                        slots.abandon_opening(was_probe=True)
-                        return
-                attempt += 1
-            except BaseException:
-                with self._lock:
-                    slots.abandon_opening(was_probe=is_probe)
-                raise
-            else:
-                break
-        with self._lock:
-            is_kept = slots.adopt(slot, now_ns=SYSTEM_CLOCK.monotonic_ns())
-            is_filled = len(slots.open) >= self.config.size_min
-        if is_filled:
-            self._is_filled.set()
-        if not is_kept:
-            self._discard([slot])
-        self._grow()
-
-    def _refused(self, error: Exception, *, was_probe: bool) -> bool:
-        is_permanent_now = is_permanent(error)
-        with self._lock:
-            if not self._is_started and (is_permanent_now or is_final_at_start(error)):
-                is_permanent_now = True
-                self._start_error = self._start_error or error
-            again = self._slots.refused(
-                error, is_permanent=is_permanent_now, was_probe=was_probe
-            )
-        if self._start_error is not None:
-            self._is_filled.set()
-        if not again:
-            logger.debug("pool %r: a connection failed", self.name)
-        return again
-
-    def _opened(self, began_ns: int, attempt: int) -> Slot:
-        """Connect once and look at what answered."""
-        generation = self._slots.generation
-        asked_ns = SYSTEM_CLOCK.monotonic_ns()
-        connection, handle = self._engine.open()
-        opened_ns = SYSTEM_CLOCK.monotonic_ns()
-        try:
-            if not self._is_inspected:
-                self._engine.inspect(connection)
-                self._is_inspected = True
-            woke = False
-            if attempt or opened_ns - began_ns > WAKE_SUSPECT_S * NS_PER_S:
-                uptime_s = self._engine.uptime_s(connection)
-                # Started since we began to knock: our knocking woke it.
-                woke = uptime_s * NS_PER_S < SYSTEM_CLOCK.monotonic_ns() - began_ns
-        except BaseException:
-            self._engine.close(connection, handle)
-            raise
-        self._meter.connected(
-            opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
-        )
-        life_s = self.config.lifetime_max_s
-        life_s *= 1 - LIFETIME_JITTER * random.random()  # noqa: S311 - spreads load
-        slot = Slot(
-            connection,
-            handle,
-            generation=generation,
-            opened_ns=opened_ns,
-            expires_ns=opened_ns + int(life_s * NS_PER_S),
-        )
-        self._engine.listen(connection, slot.signs)
-        del connection
-        count_references(slot)
-        return slot
+        self._supply.discard(doomed)
 
     # -- upkeep -----------------------------------------------------------------
 
@@ -433,7 +283,7 @@ class SlotPool:
         for slot in lost:
             where = line_of(*slot.place) if slot.place else "a place unknown"
             logger.warning("pool %r: checkout lost by %s; taken back", self.name, where)
-        self._discard(lost)
+        self._supply.discard(lost)
 
     def _tell_leak(self, leak: Leak) -> None:
         lines = [line_of(*place) for place in leak.stack]
@@ -476,43 +326,3 @@ class SlotPool:
     ) -> None:
         """Close the pool."""
         self.close()
-
-
-class ThreadWaiter:
-    """A thread in the queue; a lock is the cheapest thing that wakes one thread."""
-
-    __slots__ = ("_gate", "error", "is_gone", "slot")
-
-    def __init__(self) -> None:
-        self.slot: Slot | None = None
-        self.error: BaseException | None = None
-        self.is_gone = False
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    def hand(self, slot: Slot) -> None:
-        """Wake the caller with a connection."""
-        self.slot = slot
-        self._gate.release()
-
-    def fail(self, error: BaseException) -> None:
-        """Wake the caller with the reason why it gets none."""
-        self.error = error
-        self._gate.release()
-
-    def wait_until(self, deadline_ns: int) -> bool:
-        """Wait to be woken; False when *deadline_ns* came first."""
-        left_s = (deadline_ns - SYSTEM_CLOCK.monotonic_ns()) / NS_PER_S
-        if left_s <= 0:
-            return self._gate.acquire(blocking=False)
-        return self._gate.acquire(timeout=min(left_s, threading.TIMEOUT_MAX))
-
-
-def _again(error: BaseException | None) -> BaseException:
-    """Return an exception to raise in this thread: one shared would be a knot."""
-    assert error is not None  # noqa: S101 - whoever got no connection got a reason
-    twin = type(error).__new__(type(error), *error.args)
-    twin.__dict__.update(error.__dict__)
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = True
-    return twin

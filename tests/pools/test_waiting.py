@@ -62,16 +62,20 @@ def test_timeout_zero_does_not_wait(make):
     assert caught.value.waited_s < 0.05
 
 
-def test_waiter_gets_the_connection_that_comes_back(make, pid_of):
+def test_waiter_gets_the_connection_that_comes_back(make, pid_of, eventually):
     pool = make(size_min=1, size_max=1)
+
+    def use():
+        with pool.checkout() as connection:
+            return pid_of(connection)
+
     with ThreadPoolExecutor(1) as threads:
         with pool.checkout() as connection:
             first = pid_of(connection)
-            waiter = threads.submit(lambda: pool.checkout().__enter__())
-        second = pid_of(waiter.result(timeout=10))
-
-    assert first == second
-    assert pool.stats().in_use == 1
+            waiter = threads.submit(use)
+            eventually(lambda: pool.stats().waiting == 1)
+        assert waiter.result(timeout=10) == first
+    assert pool.stats().in_use == 0
 
 
 def test_timeout_zero_never_waits_not_even_for_a_new_connection(make, eventually):

@@ -1,0 +1,200 @@
+"""Where the connections of a pool for threads come from, and where they go."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from harness.clock import NS_PER_S, SYSTEM_CLOCK
+from harness.postgres.opening import (
+    backoff_s,
+    is_final_at_start,
+    is_permanent,
+    prewarm_error,
+)
+from harness.postgres.slots import LIFETIME_JITTER, Slot, Slots, count_references
+from harness.postgres.waiting import again
+
+if TYPE_CHECKING:
+    from harness.postgres.meter import Meter
+    from harness.postgres.opening import Engine
+    from harness.postgres.pool import PoolConfig
+
+# A connect that took this long may have woken a suspended server: ask it.
+WAKE_SUSPECT_S = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+class Supply:
+    """Opens connections in threads of its own, many at a time, and closes them.
+
+    Args:
+        engine: Opens and closes one connection.
+        slots: What is open, and who waits.
+        lock: Guards the slots.
+        meter: Learns how long each connect took.
+        config: Sizes and times.
+        name: Name of the pool, for messages.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        slots: Slots,
+        lock: threading.Lock,
+        *,
+        meter: Meter,
+        config: PoolConfig,
+        name: str,
+    ) -> None:
+        self.engine = engine
+        self.config = config
+        self.name = name
+        self.closing = threading.Event()
+        self._slots = slots
+        self._lock = lock
+        self._meter = meter
+        self._is_inspected = False
+        self._is_filled = threading.Event()
+        self._is_started = False
+        self._start_error: Exception | None = None
+        self._openers = ThreadPoolExecutor(
+            min(config.connect_concurrency, config.size_max),
+            thread_name_prefix=f"pool-{name}-open",
+        )
+
+    def discard(self, slots: list[Slot]) -> None:
+        """Close connections, then give their places to whoever needs them."""
+        for slot in slots:
+            try:
+                self.engine.close(slot.connection, slot.handle)
+            finally:
+                with self._lock:
+                    self._slots.forget(slot)
+        if slots:
+            self.grow()
+
+    def start(self) -> None:
+        """Open `size_min` connections; the first alone, so that a refusal is one."""
+        if self.config.size_min:
+            with self._lock:
+                self._slots.opening += 1
+            self.order(1)
+            self._is_filled.wait(self.config.prewarm_timeout_s)
+        with self._lock:
+            self._is_started = True
+            opened, failure = len(self._slots.open), self._slots.failure
+        if self._start_error is not None:
+            raise again(self._start_error)
+        if opened < self.config.size_min:
+            raise prewarm_error(self.name, self.config, opened=opened, failure=failure)
+
+    def grow(self) -> None:
+        """Open what is missing now."""
+        with self._lock:
+            number = self._slots.wanted()
+        self.order(number)
+
+    def order(self, number: int) -> None:
+        """Let a number of connections be opened that are counted already."""
+        for ordered in range(number):
+            try:
+                self._openers.submit(self._open)
+            except RuntimeError:  # closed meanwhile, or no thread can be started
+                with self._lock:
+                    for _ in range(number - ordered):
+                        self._slots.abandon_opening(was_probe=False)
+                return
+
+    def _open(self) -> None:
+        """Open one connection, again and again if nobody else does."""
+        slots = self._slots
+        is_probe, attempt = False, 0
+        began_ns = SYSTEM_CLOCK.monotonic_ns()
+        while True:
+            try:
+                slot = self._opened(began_ns, attempt)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                is_probe = self._refused(error, was_probe=is_probe)
+                if not is_probe:
+                    return
+                is_over = self.closing.wait(backoff_s(attempt))
+                with self._lock:
+                    if is_over or not slots.is_short():
+                        slots.abandon_opening(was_probe=True)
+                        return
+                attempt += 1
+            except BaseException:
+                with self._lock:
+                    slots.abandon_opening(was_probe=is_probe)
+                raise
+            else:
+                break
+        with self._lock:
+            is_kept = slots.adopt(slot, now_ns=SYSTEM_CLOCK.monotonic_ns())
+            is_filled = len(slots.open) >= self.config.size_min
+        if is_filled:
+            self._is_filled.set()
+        if not is_kept:
+            self.discard([slot])
+        self.grow()
+
+    def _refused(self, error: Exception, *, was_probe: bool) -> bool:
+        is_permanent_now = is_permanent(error)
+        with self._lock:
+            if not self._is_started and (is_permanent_now or is_final_at_start(error)):
+                is_permanent_now = True
+                self._start_error = self._start_error or error
+            again = self._slots.refused(
+                error, is_permanent=is_permanent_now, was_probe=was_probe
+            )
+        if self._start_error is not None:
+            self._is_filled.set()
+        if not again:
+            logger.debug("pool %r: a connection failed", self.name)
+        return again
+
+    def _opened(self, began_ns: int, attempt: int) -> Slot:
+        """Connect once and look at what answered."""
+        generation = self._slots.generation
+        asked_ns = SYSTEM_CLOCK.monotonic_ns()
+        connection, handle = self.engine.open()
+        opened_ns = SYSTEM_CLOCK.monotonic_ns()
+        try:
+            if not self._is_inspected:
+                self.engine.inspect(connection)
+                self._is_inspected = True
+            woke = False
+            if attempt or opened_ns - began_ns > WAKE_SUSPECT_S * NS_PER_S:
+                uptime_s = self.engine.uptime_s(connection)
+                # Started since we began to knock: our knocking woke it.
+                woke = uptime_s * NS_PER_S < SYSTEM_CLOCK.monotonic_ns() - began_ns
+        except BaseException:
+            self.engine.close(connection, handle)
+            raise
+        self._meter.connected(
+            opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
+        )
+        life_s = self.config.lifetime_max_s
+        life_s *= 1 - LIFETIME_JITTER * random.random()  # noqa: S311 - spreads load
+        slot = Slot(
+            connection,
+            handle,
+            generation=generation,
+            opened_ns=opened_ns,
+            expires_ns=opened_ns + int(life_s * NS_PER_S),
+        )
+        self.engine.listen(connection, slot.signs)
+        del connection
+        count_references(slot)
+        return slot
+
+    def close(self) -> None:
+        """Open no more; what is being opened is closed as soon as it is open."""
+        self.closing.set()
+        self._is_filled.set()
+        self._openers.shutdown(wait=False, cancel_futures=True)
