@@ -15,6 +15,7 @@ pytest_plugins = (
     "harness.settings.fixtures",
     "harness.reports.fixtures",
     "harness.reports.hooks",
+    "harness.reports.verdict.fixtures",
     "harness.postgres.fixtures",
     "harness.lakebase.fixtures",
     "harness.lakebase.standin.fixtures",

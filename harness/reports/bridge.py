@@ -79,6 +79,7 @@ def finished_record(
     *,
     facts: Mapping[str, Fact],
     include_data: bool,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON record of a test that passed.
 
@@ -89,6 +90,7 @@ def finished_record(
         facts: What was measured.
         include_data: Whether raw values were asked for; they are left out above
             `REPLAY_BUDGET` values whatever was asked for.
+        thresholds: Change that matters to this case, by metric.
     """
     record: dict[str, Any] = metadata.as_dict(include_data=False)
     stats: dict[str, Any] = record["stats"]
@@ -102,6 +104,7 @@ def finished_record(
         values_s = measurement.values_s
         block = case_block(measurement, facts=facts)
         stats |= measured_stats(measurement)
+    block = block.model_copy(update={"thresholds": dict(thresholds or {})})
     kept_whole = measurement is None or measurement.histogram is None
     if include_data and kept_whole and len(values_s) <= REPLAY_BUDGET:
         stats["data"] = [float(value) for value in values_s]

@@ -16,6 +16,10 @@ from harness.reports.fixtures import (
     is_benchmark,
 )
 from harness.reports.state import ReportState
+from harness.reports.verdict.fixtures import (
+    asked_thresholds,
+    finish_verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -239,7 +243,11 @@ def _file_case(item: pytest.Item) -> None:
     for part in item.config.hook.pytest_lakegauge_facts(item=item):
         facts |= part or {}
     record = finished_record(
-        fixture.stats, measurement, facts=facts, include_data=state.include_data
+        fixture.stats,
+        measurement,
+        facts=facts,
+        include_data=state.include_data,
+        thresholds=asked_thresholds(item),
     )
     if measurement is not None:
         del item.stash[MEASUREMENT]
@@ -349,9 +357,12 @@ def pytest_terminal_summary(
     regressions: list[str] = []
     if config.option.benchmark_compare_fail:
         regressions = gate_findings(benchmarks, comparisons)
+    verdict_lines, regressed = finish_verdict(config, state, comparisons)
+    for line in verdict_lines:
+        terminalreporter.write_line(line)
     for message in (*regressions, *state.messages):
         terminalreporter.write_line(message, red=message in regressions, bold=True)
-    if regressions:
+    if regressions or regressed:
         state.session.exitstatus = EXIT_FAILED
     benchmarks.quiet = not wants_builtin_table(config.option)
     return (yield)

@@ -6,7 +6,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
-from harness.reports.record import BLOCK, RunBlock
+from harness.reports.environment import watch_environment
+from harness.reports.record import BLOCK, EnvironmentBlock, RunBlock
 from harness.reports.store import UNFINISHED, write_report
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Journal:
         self.records: dict[str, dict[str, Any]] = {}
         self._header = {**header, "datetime": started.isoformat()}
         self._smoke = smoke
+        self._finish_watching = watch_environment()
+        self._environment: EnvironmentBlock | None = None
 
     def add(self, record: dict[str, Any]) -> None:
         """Put a finished case on disk; a case that ran again replaces itself.
@@ -70,7 +73,14 @@ class Journal:
 
     def document(self, *, complete: bool) -> dict[str, Any]:
         """Return the report so far."""
-        block = RunBlock(complete=complete, smoke=self._smoke, failed=self.failed)
+        if complete and self._environment is None:
+            self._environment = self._finish_watching()
+        block = RunBlock(
+            complete=complete,
+            smoke=self._smoke,
+            failed=self.failed,
+            environment=self._environment,
+        )
         return {
             **self._header,
             "benchmarks": list(self.records.values()),

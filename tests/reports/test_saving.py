@@ -18,6 +18,9 @@ def test_saved_records_hold_the_measured_values_and_our_block(project):
     assert project.unfinished == []
 
     report = project.report()
+    environment = report[BLOCK].pop("environment")
+    assert environment["affinity_count"] >= 1
+    assert 0 <= environment["others"] <= 1
     assert report[BLOCK] == {
         "schema_version": 2,
         "complete": True,

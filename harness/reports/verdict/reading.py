@@ -229,6 +229,10 @@ def machine_reasons(first: Run, other: Run) -> list[str]:
     elif first.smoke != other.smoke:
         words = {True: "smoke values", False: "full values"}
         reasons.append(f"{words[bool(first.smoke)]} against {words[bool(other.smoke)]}")
+    counts = [run.block.environment for run in (first, other) if run.block]
+    allowed = [c.affinity_count for c in counts if c and c.affinity_count]
+    if len(set(allowed)) > 1:
+        reasons.append(f"processors allowed: {allowed[0]} against {allowed[1]}")
     return [printable(reason) for reason in reasons]
 
 
