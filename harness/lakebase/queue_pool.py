@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy.pool
 
-from harness.postgres.psycopg_pool import PsycopgEngine
+from harness.postgres.async_slot_pool import AsyncSlotPool
+from harness.postgres.psycopg_pool import AsyncPsycopgEngine, PsycopgEngine
 from harness.postgres.slot_pool import SlotPool
 
 if TYPE_CHECKING:
@@ -63,5 +64,61 @@ class QueuePool(SlotPool):
         self, server: Server, config: PoolConfig, *, name: str = "queue"
     ) -> None:
         engine = SqlAlchemyEngine(server, config)
+        super().__init__(engine, config, name=name)
+        self.events = engine.pool
+
+
+class AsyncSqlAlchemyEngine(AsyncPsycopgEngine):
+    """The same for tasks: a connection is opened first, then shown to SQLAlchemy.
+
+    SQLAlchemy would open it in a greenlet; so its events come without one.
+
+    Args:
+        server: Where to connect.
+        config: Timeouts and application name.
+    """
+
+    def __init__(self, server: Server, config: PoolConfig) -> None:
+        super().__init__(server, config)
+        self._opened: list[_Adapted] = []
+        self.pool = sqlalchemy.pool.NullPool(
+            cast("Any", self._opened.pop), reset_on_return=None
+        )
+
+    async def open(self) -> tuple[Any, Any]:
+        """Return a new connection, and SQLAlchemy's hold on it."""
+        connection, _ = await super().open()
+        self._opened.append(_Adapted(connection))
+        return connection, self.pool.connect()
+
+    def close(self, connection: Any, handle: Any) -> None:
+        """Close a connection, dead or alive."""
+        handle.close()
+        super().close(connection, None)
+
+
+class _Adapted:
+    """An asynchronous connection as SQLAlchemy's pool wants to close it."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def close(self) -> None:
+        self.connection.pgconn.finish()
+
+
+class AsyncQueuePool(AsyncSlotPool):
+    """A pool of SQLAlchemy's connections for tasks; open it with `async with`.
+
+    Args:
+        server: Where to connect.
+        config: Sizes and timeouts.
+        name: Name of the pool, for messages.
+    """
+
+    def __init__(
+        self, server: Server, config: PoolConfig, *, name: str = "queue"
+    ) -> None:
+        engine = AsyncSqlAlchemyEngine(server, config)
         super().__init__(engine, config, name=name)
         self.events = engine.pool

@@ -74,7 +74,7 @@ class AsyncEngine(Protocol):
         """Return a psycopg connection, and what `close` needs beside it."""
         ...
 
-    def close(self, connection: Any, handle: Any) -> Awaitable[None]:
+    def close(self, connection: Any, handle: Any) -> None:
         """Close a connection, dead or alive; never raises what the driver does."""
         ...
 

@@ -159,8 +159,7 @@ class SlotPool:
         with self._lock:
             due = self._slots.due(now_ns=now_ns)
             leaks = self._slots.overdue(now_ns=now_ns)
-        for leak in leaks:
-            self._tell_leak(leak)
+        tell_leaks(self.name, leaks)
         self._supply.discard(due)
         self._reclaim()
         self._fold()
@@ -280,19 +279,8 @@ class SlotPool:
                 slot.own_references = None
                 self._slots.counts.leaks += not slot.is_leak_told
                 self._meter.samples += (slot.wait_ns, now_ns - slot.acquired_ns)
-        for slot in lost:
-            where = line_of(*slot.place) if slot.place else "a place unknown"
-            logger.warning("pool %r: checkout lost by %s; taken back", self.name, where)
+        tell_lost(self.name, lost)
         self._supply.discard(lost)
-
-    def _tell_leak(self, leak: Leak) -> None:
-        lines = [line_of(*place) for place in leak.stack]
-        logger.warning(
-            "pool %r: a connection has been out for %.1f s; checked out at\n  %s",
-            self.name,
-            leak.held_ns / NS_PER_S,
-            "\n  ".join(lines),
-        )
 
     def _fold(self) -> None:
         with self._lock:
@@ -326,3 +314,22 @@ class SlotPool:
     ) -> None:
         """Close the pool."""
         self.close()
+
+
+def tell_leaks(name: str, leaks: list[Leak]) -> None:
+    """Log checkouts that last too long, with the stack that made them."""
+    for leak in leaks:
+        lines = [line_of(*place) for place in leak.stack]
+        logger.warning(
+            "pool %r: a connection has been out for %.1f s; checked out at\n  %s",
+            name,
+            leak.held_ns / NS_PER_S,
+            "\n  ".join(lines),
+        )
+
+
+def tell_lost(name: str, lost: list[Slot]) -> None:
+    """Log checkouts that nobody could have ended any more."""
+    for slot in lost:
+        where = line_of(*slot.place) if slot.place else "a place unknown"
+        logger.warning("pool %r: checkout lost by %s; taken back", name, where)

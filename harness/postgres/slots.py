@@ -227,6 +227,8 @@ class Slots:
         self.failure = None
         self.open.add(slot)
         self.counts.opened += 1
+        # No caller has it yet: these references are the pool's and the engine's.
+        slot.own_references = sys.getrefcount(slot.connection)
         if slot.generation != self.generation or self.is_closed:
             return False
         return self.offer(slot, now_ns=now_ns)
@@ -333,11 +335,6 @@ class Slots:
 
 
 _SLOT_REFERENCES = 3
-
-
-def count_references(slot: Slot) -> None:
-    """Note how many references to a connection are not a caller's."""
-    slot.own_references = sys.getrefcount(slot.connection)
 
 
 def line_of(code: CodeType, instruction: int) -> str:

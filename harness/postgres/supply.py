@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.postgres.opening import (
@@ -15,10 +15,12 @@ from harness.postgres.opening import (
     is_permanent,
     prewarm_error,
 )
-from harness.postgres.slots import LIFETIME_JITTER, Slot, Slots, count_references
+from harness.postgres.slots import LIFETIME_JITTER, Slot, Slots
 from harness.postgres.waiting import again
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.postgres.meter import Meter
     from harness.postgres.opening import Engine
     from harness.postgres.pool import PoolConfig
@@ -179,22 +181,37 @@ class Supply:
         self._meter.connected(
             opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
         )
-        life_s = self.config.lifetime_max_s
-        life_s *= 1 - LIFETIME_JITTER * random.random()  # noqa: S311 - spreads load
-        slot = Slot(
-            connection,
-            handle,
+        return new_slot(
+            (connection, handle),
+            self.engine.listen,
+            config=self.config,
             generation=generation,
             opened_ns=opened_ns,
-            expires_ns=opened_ns + int(life_s * NS_PER_S),
         )
-        self.engine.listen(connection, slot.signs)
-        del connection
-        count_references(slot)
-        return slot
 
     def close(self) -> None:
         """Open no more; what is being opened is closed as soon as it is open."""
         self.closing.set()
         self._is_filled.set()
         self._openers.shutdown(wait=False, cancel_futures=True)
+
+
+def new_slot(
+    opened: tuple[Any, Any],
+    listen: Callable[[Any, list[str]], None],
+    *,
+    config: PoolConfig,
+    generation: int,
+    opened_ns: int,
+) -> Slot:
+    """Return the slot of a connection, with a life of its own length."""
+    life_s = config.lifetime_max_s
+    life_s *= 1 - LIFETIME_JITTER * random.random()  # noqa: S311 - spreads load
+    slot = Slot(
+        *opened,
+        generation=generation,
+        opened_ns=opened_ns,
+        expires_ns=opened_ns + int(life_s * NS_PER_S),
+    )
+    listen(slot.connection, slot.signs)
+    return slot
