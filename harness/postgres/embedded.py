@@ -82,9 +82,21 @@ class EmbeddedServer:
 
 
 def start_embedded(
-    settings: Settings, *, reason: str, clock: Clock = SYSTEM_CLOCK
+    settings: Settings,
+    *,
+    reason: str,
+    tls: bool = True,
+    max_connections: int = MAX_CONNECTIONS,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> EmbeddedServer:
     """Start a Postgres on a free loopback port.
+
+    Args:
+        settings: Where its binaries are.
+        reason: Why this target was taken.
+        tls: Whether it offers, and demands, TLS; a proxy before it may do that.
+        max_connections: How many connections it takes.
+        clock: Bounds the waiting.
 
     Raises:
         TargetError: It cannot be started; the message says why and what to do.
@@ -94,7 +106,7 @@ def start_embedded(
     keeper = Keeper({**environment, **binaries.environment})
     try:
         launch = Launch(keeper=keeper, binaries=binaries, clock=clock)
-        arguments, remark = launch.start()
+        arguments, remark = launch.start(tls=tls, max_connections=max_connections)
         return EmbeddedServer(
             keeper=keeper, arguments=arguments, reason="; ".join([reason, *remark])
         )
@@ -128,13 +140,15 @@ class Launch:
         except OSError as error:
             raise _no_space(self._folder, str(error)) from None
 
-    def start(self) -> tuple[ConnectArguments, list[str]]:
+    def start(
+        self, *, tls: bool, max_connections: int
+    ) -> tuple[ConnectArguments, list[str]]:
         """Return connect arguments and, if there is any, a remark for the header."""
         self._initialise()
-        tls = True
+        wanted = tls
         for _ in range(START_ATTEMPTS):
             port = _free_port()
-            self._configure(port=port, tls=tls)
+            self._configure(port=port, tls=tls, max_connections=max_connections)
             self._keeper.start(
                 [str(self._bin / "postgres"), "-D", str(self._data)],
                 log=self._log,
@@ -142,7 +156,7 @@ class Launch:
             )
             if self._wait_until_ready():
                 return self._arguments(port=port, tls=tls), (
-                    [] if tls else ["its binaries have no OpenSSL"]
+                    [] if tls == wanted else ["its binaries have no OpenSSL"]
                 )
             log = self._log.read_text(errors="replace")
             if "SSL is not supported by this build" in log:
@@ -199,8 +213,9 @@ class Launch:
             raise self._failure("could not be initialised")
         self._log.unlink()
 
-    def _configure(self, *, port: int, tls: bool) -> None:
-        lines = [f"{name} = '{value}'" for name, value in SERVER_SETTINGS.items()]
+    def _configure(self, *, port: int, tls: bool, max_connections: int) -> None:
+        values = {**SERVER_SETTINGS, "max_connections": str(max_connections)}
+        lines = [f"{name} = '{value}'" for name, value in values.items()]
         lines.append(f"port = {port}")
         if self._has_library(STATEMENTS):
             lines.append(f"shared_preload_libraries = '{STATEMENTS}'")

@@ -35,11 +35,14 @@ def main() -> int:
 
 
 async def _serve(plan: StandinPlan, config: dict[str, Any]) -> None:
-    service = StandinService(plan)
+    service = StandinService(plan, config.get("backing"))
     say(await service.start(port=int(config.get("port", 0))))
     # What was imported lives as long as the process: no collection need visit it.
     gc.freeze()
-    await obey(service.commands())
+    try:
+        await obey(service.commands())
+    finally:
+        await service.stop()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ConfigError
+from harness.errors import HarnessError
+from harness.lakebase.standin.resources import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,6 +86,6 @@ async def _carry_out(commands: dict[str, Command], request: dict[str, Any]) -> A
         answer = commands[name](**request)
         if asyncio.iscoroutine(answer):
             answer = await answer
-    except (ConfigError, TypeError, KeyError, ValueError) as error:
+    except (HarnessError, RefusedError, TypeError, KeyError, ValueError) as error:
         return {"failure": f"{name}: {error}"}
     return {"value": answer}

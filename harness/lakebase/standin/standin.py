@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from harness.lakebase.standin.backing import DATABASE
 from harness.lakebase.standin.http_faults import HttpFault
 from harness.lakebase.standin.parent import ChildProcess
-from harness.lakebase.standin.plan import StandinPlan
+from harness.lakebase.standin.plan import HOST, StandinPlan
+from harness.postgres.server import ConnectArguments
+
+if TYPE_CHECKING:
+    from harness.postgres.server import Server
 
 
 class LakebaseStandin(ChildProcess):
@@ -17,24 +24,107 @@ class LakebaseStandin(ChildProcess):
 
     Args:
         plan: How it behaves; default is one like the service's.
+        backing: The Postgres behind it, which stays as it was; None for a control
+            plane alone.
 
     Attributes:
         url: What DATABRICKS_HOST must be.
+        port: Port of every host name it tells.
+        root_file: The only certificate authority a client need trust.
         user: Who the workspace token belongs to.
         endpoint: Name of the Autoscaling endpoint that is there from the start.
         instance: Name of the Provisioned instance.
     """
 
-    def __init__(self, plan: StandinPlan | None = None) -> None:
+    def __init__(
+        self, plan: StandinPlan | None = None, *, backing: Server | None = None
+    ) -> None:
         self.plan = plan or StandinPlan()
-        super().__init__("harness.lakebase.standin", {"plan": self.plan.to_mapping()})
+        self._folder = tempfile.TemporaryDirectory(prefix="lakegauge-standin-")
+        config = {
+            "plan": self.plan.to_mapping(),
+            "backing": dict(backing.connect_arguments()) if backing else None,
+        }
+        super().__init__("harness.lakebase.standin", config)
         self.url: str = self.ready["url"]
+        self.port: int = self.ready["port"] or 0
+        self.root_file = Path(self._folder.name) / "root.crt"
+        self.root_file.write_text(self.ready["root"])
         self.user = self.plan.user
         self.endpoint = self.plan.endpoint
         self.instance = self.plan.instance
         self.token = SecretStr(self.plan.token)
         self.client_id = self.plan.client_id
         self.client_secret = SecretStr(self.plan.client_secret)
+        self.native_role = self.plan.native_role
+        self.native_password = SecretStr(self.plan.native_password)
+
+    def close(self) -> None:
+        """End it; safe to call twice."""
+        super().close()
+        self._folder.cleanup()
+
+    def host(
+        self, name: str | None = None, *, replica: bool = False, pooled: bool = False
+    ) -> str:
+        """Return a host name of an endpoint or instance, by default the endpoint."""
+        suffix = ("-ro" if replica else "") + ("-pooler" if pooled else "")
+        first = str(self.stats(name)["hosts"][0])
+        uid, dot, domain = first.partition(".")
+        return f"{uid}{suffix}{dot}{domain}"
+
+    def connect_arguments(
+        self, password: str, *, host: str | None = None, **more: Any
+    ) -> ConnectArguments:
+        """Return arguments for one `psycopg.connect`, with a token or password.
+
+        Its host names resolve nowhere, so the address is given beside the name.
+        """
+        tls = {"sslmode": "verify-full", "sslrootcert": str(self.root_file)}
+        return ConnectArguments(
+            {
+                "host": host or self.host(),
+                "hostaddr": HOST,
+                "port": self.port,
+                "user": self.user,
+                "password": password,
+                "dbname": DATABASE,
+                **(tls if self.plan.tls else {"sslmode": "disable"}),
+                **more,
+            }
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which the SDK, libpq and the harness find it."""
+        plan = self.plan
+        return {
+            "DATABRICKS_HOST": self.url,
+            "DATABRICKS_TOKEN": plan.token,
+            "LAKEBASE_ENDPOINT": self.endpoint,
+            "LAKEBASE_PORT": str(self.port),
+            "LAKEBASE_DATABASE": DATABASE,
+            # Its host names resolve nowhere; this is where they are.
+            "PGHOSTADDR": HOST,
+            "PGSSLROOTCERT": str(self.root_file),
+            "LAKEBASE_SSLMODE": "verify-full" if plan.tls else "disable",
+        }
+
+    def stats(self, name: str | None = None) -> dict[str, Any]:
+        """Return state, size, limits and connections of an endpoint or instance."""
+        told: dict[str, Any] = self.ask("stats", name=name or self.endpoint)
+        return told
+
+    def suspend(self, name: str | None = None) -> None:
+        """Suspend a compute now."""
+        self.ask("suspend", name=name or self.endpoint)
+
+    def fail_over(self, name: str | None = None) -> None:
+        """Lose the primary, and have another after `failover_s`."""
+        self.ask("fail_over", name=name or self.endpoint)
+
+    def resize(self, cu: float, name: str | None = None) -> None:
+        """Change the size of a compute, which ends its sessions."""
+        self.ask("resize", name=name or self.endpoint, cu=cu)
 
     def fail_http(
         self, path: str = "", *, status: int | None = None, **how: Any

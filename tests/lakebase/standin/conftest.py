@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
@@ -25,9 +26,35 @@ def client_of():
 
 
 @pytest.fixture(scope="module")
-def shared_standin():
+def shared_standin(standin_postgres):
     """A stand-in whose state no test changes."""
     from harness.lakebase.standin.standin import LakebaseStandin
 
-    with LakebaseStandin() as standin:
+    with LakebaseStandin(backing=standin_postgres) as standin:
         yield standin
+
+
+@pytest.fixture
+def mint(client_of):
+    """Return a function that mints a token of a stand-in's endpoint with the SDK."""
+
+    def make(standin, endpoint=None):
+        postgres = client_of(standin).postgres
+        return postgres.generate_database_credential(endpoint or standin.endpoint).token
+
+    return make
+
+
+@pytest.fixture
+def log_in(mint):
+    """Return a function that opens a connection, by default with a new token."""
+
+    def make(standin, password=None, **arguments):
+        password = password or mint(standin)
+        return psycopg.connect(
+            **standin.connect_arguments(password, **arguments),
+            autocommit=True,
+            connect_timeout=10,
+        )
+
+    return make
