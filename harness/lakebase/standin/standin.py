@@ -46,6 +46,8 @@ class LakebaseStandin(ChildProcess):
             "backing": dict(backing.connect_arguments()) if backing else None,
         }
         super().__init__("harness.lakebase.standin", config)
+        # A name stays; asking would wait for a failover that is being made.
+        self._hosts: dict[str, str] = {}
         self.url: str = self.ready["url"]
         self.port: int = self.ready["port"] or 0
         self.root_file = Path(self._folder.name) / "root.crt"
@@ -69,8 +71,10 @@ class LakebaseStandin(ChildProcess):
     ) -> str:
         """Return a host name of an endpoint or instance, by default the endpoint."""
         suffix = ("-ro" if replica else "") + ("-pooler" if pooled else "")
-        first = str(self.stats(name)["hosts"][0])
-        uid, dot, domain = first.partition(".")
+        name = name or self.endpoint
+        if name not in self._hosts:
+            self._hosts[name] = str(self.stats(name)["hosts"][0])
+        uid, dot, domain = self._hosts[name].partition(".")
         return f"{uid}{suffix}{dot}{domain}"
 
     def connect_arguments(
