@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from harness.errors import HarnessError
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
+from harness.reports.experiments import cli as experiments_cli
 from harness.settings import load_settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ monitor_app = typer.Typer(no_args_is_help=True)
 app.add_typer(monitor_app, name="monitor", help="Watch runs in a browser.")
 
 reports_cli.add_commands(app)
+experiments_cli.add_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 from typer.core import TyperCommand
@@ -55,6 +55,13 @@ class _TwoSides(TyperCommand):
         return super().parse_args(ctx, [_BETWEEN if a == "--" else a for a in args])
 
 
+class Judging(TypedDict):
+    """What the settings say about verdicts; see `compare_runs`."""
+
+    rules: tuple[ThresholdRule, ...]
+    guard: bool
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to the console command."""
     app.command(cls=_TwoSides)(compare)
@@ -101,7 +108,7 @@ def compare(
     comparison = compare_runs(
         [run_of(report) for report in old],
         [run_of(report) for report in new],
-        rules=threshold_rules(),
+        **judging(),
     )
     for side, about in (
         ("baseline", comparison.baseline),
@@ -128,8 +135,8 @@ def show(comparison: Comparison) -> None:
     typer.echo(render_verdicts(comparison, color=sys.stdout.isatty()).rstrip())
 
 
-def threshold_rules() -> tuple[ThresholdRule, ...]:
-    """Return the thresholds that the settings ask for.
+def judging() -> Judging:
+    """Return how the settings want verdicts to be made.
 
     Raises:
         ConfigError: If one is misspelt.
@@ -137,8 +144,11 @@ def threshold_rules() -> tuple[ThresholdRule, ...]:
     from harness.reports.verdict.thresholds import parse_thresholds
     from harness.settings import load_settings
 
-    text = load_settings(check=False).verdict.thresholds
-    return parse_thresholds(text or "", source="LAKEGAUGE_THRESHOLDS")
+    wanted = load_settings(check=False).verdict
+    return Judging(
+        rules=parse_thresholds(wanted.thresholds or "", source="LAKEGAUGE_THRESHOLDS"),
+        guard=wanted.environment_guard == "downgrade",
+    )
 
 
 def reports_folder(named: Path | None) -> Path:

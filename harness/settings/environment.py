@@ -43,6 +43,20 @@ def scrubbed_environment(
         _replace(saved)
 
 
+def own_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's whole environment, for the user's own command once more.
+
+    Secrets included: the command needs them to reach the same servers. Whatever is
+    somebody else's program gets `child_environment()` instead. What pytest tells its
+    own children is left out, or the new pytest would take itself for one of them.
+
+    Args:
+        extra: Variables to set besides.
+    """
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    return {**mine, **extra}
+
+
 def _replace(wanted: Mapping[str, str]) -> None:
     """Make the environment equal *wanted*, touching only what differs."""
     for name in set(os.environ) - set(wanted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from harness.settings.field import Count, Group, Kind, Setting, Text
 
@@ -18,6 +18,14 @@ class VerdictSettings(Group):
             "min, p50, p95, p99, throughput, errors.",
         ),
     ] = None
+    environment_guard: Annotated[
+        Literal["downgrade", "note"],
+        Setting(
+            "LAKEGAUGE_ENVIRONMENT_GUARD",
+            "What a machine in no state to measure does to a verdict: take it back, "
+            "or be noted beside it.",
+        ),
+    ] = "downgrade"
     baseline_age_days: Annotated[
         Count,
         Setting(

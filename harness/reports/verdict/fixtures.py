@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MARKER = "threshold"
 RULES = pytest.StashKey[tuple["ThresholdRule", ...]]()
+GUARD = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,10 +75,11 @@ def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) 
         from harness.reports.verdict.thresholds import parse_thresholds
         from harness.settings.fixtures import settings_of
 
-        text = settings_of(config).verdict.thresholds
+        wanted_by = settings_of(config).verdict
         config.stash[RULES] = parse_thresholds(
-            text or "", source="LAKEGAUGE_THRESHOLDS"
+            wanted_by.thresholds or "", source="LAKEGAUGE_THRESHOLDS"
         )
+        config.stash[GUARD] = wanted_by.environment_guard == "downgrade"
 
 
 def asked_thresholds(item: pytest.Item) -> dict[str, float]:
@@ -147,5 +149,9 @@ def _comparison(
     asked = {comparison.fullname for comparison in comparisons}
     baseline = run_of(report)
     cases = {name: case for name, case in baseline.cases.items() if name in asked}
-    rules = config.stash.get(RULES, ())
-    return compare_runs([replace(baseline, cases=cases)], [run_of(now)], rules=rules)
+    return compare_runs(
+        [replace(baseline, cases=cases)],
+        [run_of(now)],
+        rules=config.stash.get(RULES, ()),
+        guard=config.stash.get(GUARD, True),
+    )

@@ -21,6 +21,7 @@ from harness.reports.verdict.model import (
 from harness.reports.verdict.sides import (
     Matched,
     check_sides,
+    differences,
     in_pairs,
     made_in_blocks,
     match_cases,
@@ -46,6 +47,7 @@ def compare_runs(
     *,
     rules: tuple[ThresholdRule, ...] = (),
     level: float = LEVEL,
+    guard: bool = True,
 ) -> Comparison:
     """Compare two sides of runs, case by case.
 
@@ -55,21 +57,24 @@ def compare_runs(
         rules: Thresholds that a setting asks for.
         level: One-sided level of each metric over all its cases. Whoever looks k
             times at growing sides passes a k-th of it each time.
+        guard: Whether runs of a machine in no state to measure settle nothing.
 
     Raises:
         ReportError: If the sides must not be compared at all.
     """
     old, new = _in_order(baseline), _in_order(contender)
-    check_sides(old, new)
     paired = in_pairs(old, new)
+    across = paired is None
+    check_sides(old, new, across=across)
     notes = []
     if paired is not None:
+        notes += [f"A and B differ: {text}" for text in differences(old, new)]
         left_out = len(old) + len(new) - len(paired[0]) - len(paired[1])
         if left_out:
             notes.append(f"{left_out} runs have no partner and were left out")
         old, new = paired
     blocked = paired is None and made_in_blocks(old, new)
-    matched, settled = match_cases(old, new)
+    matched, settled = match_cases(old, new, across=across)
     bad = _bad_environment(old, new)
     judged = _judge(
         matched,
@@ -78,7 +83,7 @@ def compare_runs(
         paired=paired is not None,
         blocked=blocked,
         smoke=bool(new[0].smoke),
-        bad_environment=bad,
+        bad_environment=bad if guard else "",
     )
     order = {status: rank for rank, status in enumerate(CASE_STATUSES)}
     cases = sorted(
@@ -101,7 +106,7 @@ def compare_runs(
             "difference; intervals are widened by what neighbouring runs share"
         )
     if bad:
-        notes.append(f"No verdict: {bad}")
+        notes.append(f"{'No verdict' if guard else 'Doubt'}: {bad}")
     if old[0].block is None:
         notes.append(
             "Not written by lakegauge: what was measured is not known to agree"

@@ -46,8 +46,16 @@ class Matched:
         return next(run for run in (*self.contender, *self.baseline) if run)
 
 
-def check_sides(baseline: Sequence[Run], contender: Sequence[Run]) -> None:
+def check_sides(
+    baseline: Sequence[Run], contender: Sequence[Run], *, across: bool = True
+) -> None:
     """Refuse sides that must not be compared at all.
+
+    Args:
+        baseline: Runs of the baseline.
+        contender: Runs of the contender.
+        across: Whether the sides must agree with each other too. Those of an A/B
+            experiment differ on purpose.
 
     Raises:
         ReportError: If a side is empty, a run is counted twice, or two runs were
@@ -67,13 +75,16 @@ def check_sides(baseline: Sequence[Run], contender: Sequence[Run]) -> None:
             )
             raise ReportError(msg)
         seen[run.digest] = run
-        reasons = machine_reasons(baseline[0], run)
-        if reasons:
-            msg = (
-                f"reports are not comparable: {baseline[0].about.label} and "
-                f"{run.about.label}: {'; '.join(reasons)}"
-            )
-            raise ReportError(msg)
+    groups = [[*baseline, *contender]] if across else [list(baseline), list(contender)]
+    for runs in groups:
+        for run in runs:
+            reasons = machine_reasons(runs[0], run)
+            if reasons:
+                msg = (
+                    f"reports are not comparable: {runs[0].about.label} and "
+                    f"{run.about.label}: {'; '.join(reasons)}"
+                )
+                raise ReportError(msg)
 
 
 def in_pairs(
@@ -113,10 +124,25 @@ def made_in_blocks(baseline: Sequence[Run], contender: Sequence[Run]) -> bool:
     return turns < min(len(baseline), len(contender)) / 2
 
 
+def differences(baseline: Sequence[Run], contender: Sequence[Run]) -> list[str]:
+    """Name what the sides of an A/B experiment differ in, each difference once."""
+    found = dict.fromkeys(machine_reasons(baseline[0], contender[0]))
+    for name in baseline[0].cases:
+        old, new = _sample(name, baseline), _sample(name, contender)
+        if old and new:
+            found |= dict.fromkeys(_differing(old, new))
+    return list(found)
+
+
 def match_cases(
-    baseline: Sequence[Run], contender: Sequence[Run]
+    baseline: Sequence[Run], contender: Sequence[Run], *, across: bool = True
 ) -> tuple[dict[str, Matched], list[CaseVerdict]]:
     """Match the cases of two sides by node id.
+
+    Args:
+        baseline: Runs of the baseline.
+        contender: Runs of the contender.
+        across: Whether facts must agree between the sides too, not only within.
 
     Returns:
         The cases that can be judged, and those with a status instead.
@@ -147,7 +173,9 @@ def match_cases(
                 contender=tuple(run.cases.get(name) for run in contender),
                 notes=failure[1] if failure else (),
             )
-            reasons = _why_not_comparable(name, case, (*baseline, *contender))
+            reasons = _why_not_comparable(
+                name, case, (*baseline, *contender), across=across
+            )
             if reasons:
                 settled.append(_settled(name, sample, "not comparable", reasons))
             else:
@@ -198,7 +226,7 @@ def _settled(
 
 
 def _why_not_comparable(
-    name: str, case: Matched, runs: Sequence[Run]
+    name: str, case: Matched, runs: Sequence[Run], *, across: bool
 ) -> tuple[str, ...]:
     """Name what makes the runs of one case different experiments, or unusable."""
     reasons = [
@@ -206,9 +234,10 @@ def _why_not_comparable(
         for run in runs
         if name in run.repeated
     ]
+    measured = [*case.baseline, *case.contender]
     found = [
         (case_run, run.about.label)
-        for case_run, run in zip((*case.baseline, *case.contender), runs, strict=True)
+        for case_run, run in zip(measured, runs, strict=True)
         if case_run is not None
     ]
     reasons += [
@@ -216,25 +245,25 @@ def _why_not_comparable(
         for case_run, label in found
         if case_run.problem
     ]
-    first = found[0][0]
-    for case_run, label in found[1:]:
-        differing = [
-            f"{key}: {was!r} against {now!r} in {label}"
-            for key, was, now in (
-                ("kind", first.kind, case_run.kind),
-                ("measure", first.measure, case_run.measure),
-                *(
-                    (fact, first.facts.get(fact), case_run.facts.get(fact))
-                    for fact in sorted(first.facts.keys() | case_run.facts.keys())
-                ),
-            )
-            if was != now
-        ]
-        if differing:
-            # One run that differs says it all; the others often repeat it.
-            reasons += differing
-            break
+    size = len([run for run in case.baseline if run is not None])
+    for group in [found] if across else [found[:size], found[size:]]:
+        for case_run, label in group[1:]:
+            differing = _differing(group[0][0], case_run)
+            if differing:
+                # One run that differs says it all; the others often repeat it.
+                reasons += [f"{text} in {label}" for text in differing]
+                break
     return tuple(reasons)
+
+
+def _differing(old: CaseRun, new: CaseRun) -> list[str]:
+    facts = sorted(old.facts.keys() | new.facts.keys())
+    pairs = [
+        ("kind", old.kind, new.kind),
+        ("measure", old.measure, new.measure),
+        *((fact, old.facts.get(fact), new.facts.get(fact)) for fact in facts),
+    ]
+    return [f"{key}: {was!r} against {now!r}" for key, was, now in pairs if was != now]
 
 
 def _with_renames(

@@ -1,0 +1,1 @@
+"""Experiments: two variants of one benchmark, run against each other in pairs."""

@@ -1,0 +1,179 @@
+"""The commands that make runs: `ab`, and later `calibrate`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from harness.clock import SYSTEM_CLOCK
+from harness.reports.cli import (
+    AllowMissing,
+    Outputs,
+    Reports,
+    Strict,
+    judging,
+    reports_folder,
+    show,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from harness.reports.experiments.schedule import Pair, Schedule
+
+DEFAULT_CASES = ("benchmarks",)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the console command."""
+    # A side such as --pool=queue looks like an option; it is none of ours.
+    app.command(context_settings={"ignore_unknown_options": True})(ab)
+
+
+class TerminalProgress:
+    """A bar on a terminal, a line per pair elsewhere; always on standard error."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._count = len(schedule.pairs)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[estimate]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "starting", total=2 * self._count, estimate="", start=True
+        )
+        self._lines = not console.is_terminal
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def started(self, pair: Pair, side: str) -> None:
+        """Show which run begins."""
+        done = 2 * pair.index + pair.order.index(side)
+        self._bar.update(
+            self._task,
+            completed=done,
+            description=f"pair {pair.index + 1}/{self._count} {pair.order}: {side}",
+        )
+
+    def estimated(self, pairs_done: int, change: float | None) -> None:
+        """Show the estimate so far, named as what it is."""
+        shown = "nothing measured" if change is None else f"{change:+.1%} so far"
+        text = f"B against A: {shown} (an estimate, no verdict)"
+        self._bar.update(self._task, completed=2 * pairs_done, estimate=text)
+        if self._lines:
+            typer.echo(f"pair {pairs_done} of {self._count}: {text}", err=True)
+
+
+def ab(  # a command's options are its interface
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="Baseline: a git revision (. is the working tree), a virtual "
+            "environment, pytest options such as --pool=queue, or NAME=value.",
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Contender, likewise.")],
+    cases: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CASES", help="What pytest runs; default: benchmarks."),
+    ] = None,
+    *,
+    pairs: Annotated[
+        int, typer.Option(help="Pairs of runs before the first look.")
+    ] = 12,
+    until: Annotated[
+        int | None,
+        typer.Option(
+            help="Go on to at most so many pairs while a case is inconclusive. The "
+            "level is shared out among the looks beforehand."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the order of the runs; default: the time.")
+    ] = None,
+    pytest_args: Annotated[
+        str, typer.Option("--pytest-args", help="Further arguments for both sides.")
+    ] = "",
+    reports: Reports = None,
+    output: Outputs = None,
+    allow_missing: AllowMissing = False,
+    strict: Strict = False,
+) -> None:
+    """Run two variants against each other, and say what differs.
+
+    Both are built first. Then pairs of fresh processes run, each pair in an order left
+    to chance, with one PYTHONHASHSEED for both of its runs. When it ends is declared
+    before the first run and written into plan.json.
+
+    Exit codes as of `lakegauge compare`.
+    """
+    import shlex
+
+    from harness.reports.experiments.ab import Experiment, run_experiment
+    from harness.reports.experiments.building import built
+    from harness.reports.experiments.schedule import make_schedule
+    from harness.reports.experiments.variants import variant_of
+    from harness.reports.verdict.outputs import check_outputs, write_outputs
+    from harness.settings.files import project_root
+
+    check_outputs(output or [])
+    how = judging()
+    now = SYSTEM_CLOCK.now()
+    drawn = int(now.timestamp()) if seed is None else seed
+    schedule = make_schedule(pairs=pairs, pairs_max=until, seed=drawn)
+    variants = (variant_of(a), variant_of(b))
+    cwd = Path.cwd()
+    root = project_root(cwd) or cwd
+    name = f"{now:%Y%m%d_%H%M%S}"
+    folder = reports_folder(reports) / "ab" / name
+    with (
+        tempfile.TemporaryDirectory(prefix="lakegauge-ab-") as scratch,
+        built(variants, root=root, scratch=Path(scratch), say=_say) as sides,
+    ):
+        experiment = Experiment(
+            name=name,
+            folder=folder,
+            sides=sides,
+            cases=tuple(cases or DEFAULT_CASES),
+            options=tuple(shlex.split(pytest_args)),
+            schedule=schedule,
+        )
+        _say(f"A: {a}; B: {b}; {schedule.rule}; reports in {folder}")
+        with TerminalProgress(schedule) as progress:
+            comparison = run_experiment(experiment, progress=progress, **how)
+    show(comparison)
+    write_outputs(comparison, output or [], allow_missing=allow_missing, strict=strict)
+    code = comparison.exit_code(allow_missing=allow_missing, strict=strict)
+    if code:
+        raise typer.Exit(code)
+
+
+def _say(text: Any) -> None:
+    typer.echo(text, err=True)
+    sys.stderr.flush()
