@@ -74,6 +74,7 @@ WRITTEN = {
     "target.postgres_dsn": ("postgresql://h/d", "postgresql://h/d"),
     "target.docker_pull_timeout_s": ("7.5", 7.5),
     "pool.engine": ("queue", "queue"),
+    "verdict.environment_guard": ("note", "note"),
     "benchmark.preset": ("light", "light"),
     "benchmark.thread_counts": ("10,20,40", (10, 20, 40)),
     "benchmark.table_name": ("a_table", "a_table"),
