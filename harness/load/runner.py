@@ -11,6 +11,7 @@ from harness.errors import ConfigError
 from harness.load.async_crew import AsyncCrew
 from harness.load.crew import Crew, ShareResult
 from harness.load.folding import Folded
+from harness.load.injection import slowed
 from harness.load.loops import ClosedLoop, OpenLoop
 from harness.load.plan import ClosedPlan, OpenPlan, Plan
 from harness.load.result import LoadResult
@@ -67,6 +68,9 @@ def run_plan(plan: Plan, *, clock: Clock, spread: Spread | None = None) -> LoadR
         LoadError: If a worker process died; it is named.
         BaseException: What a set-up or tear-down raised.
     """
+    operation = slowed(plan.operation)
+    if operation is not plan.operation:
+        plan = replace(plan, operation=operation)
     # Spread, it runs on machines that we cannot watch from here.
     here = clock is SYSTEM_CLOCK and spread is None
     finish = watch_surroundings() if here else None

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.errors import ConfigError
 from harness.load import supported_quantiles
+from harness.load.injection import slowed
 from harness.reports.record import BLOCK, CaseBlock, Fact
 from harness.reports.summary import (
     REPLAY_BUDGET,
@@ -71,6 +73,25 @@ def file_measurement(
         # The outlier counts are properties: they have no setter.
         if key in stats.fields and not key.endswith("_outliers"):
             setattr(stats, key, value)
+
+
+def slow_down_rounds(fixture: Any) -> None:
+    """Make what this fixture times take the injected share longer.
+
+    Both ways of measuring make a runner of the function; there is no hook for it.
+
+    Raises:
+        ConfigError: If this version of pytest-benchmark makes it otherwise.
+    """
+    make_runner = getattr(fixture, "_make_runner", None)
+    if make_runner is None:
+        msg = "--slow-down: this version of pytest-benchmark cannot be slowed down"
+        raise ConfigError(msg)
+
+    def make_slowed(function: Any, arguments: Any, keywords: Any) -> Any:
+        return make_runner(slowed(function), arguments, keywords)
+
+    fixture._make_runner = make_slowed  # noqa: SLF001  # see above
 
 
 def finished_record(

@@ -1,4 +1,4 @@
-"""The commands that make runs: `ab`, and later `calibrate`."""
+"""The commands that make runs: `ab` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from harness.clock import SYSTEM_CLOCK
+from harness.errors import ConfigError, ReportError
 from harness.reports.cli import (
     AllowMissing,
     Outputs,
@@ -32,6 +33,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to the console command."""
     # A side such as --pool=queue looks like an option; it is none of ours.
     app.command(context_settings={"ignore_unknown_options": True})(ab)
+    app.command()(calibrate)
 
 
 class TerminalProgress:
@@ -172,6 +174,95 @@ def ab(  # a command's options are its interface
     code = comparison.exit_code(allow_missing=allow_missing, strict=strict)
     if code:
         raise typer.Exit(code)
+
+
+def calibrate(  # a command's options are its interface
+    cases: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CASES", help="What pytest runs; default: benchmarks."),
+    ] = None,
+    *,
+    blocks: Annotated[
+        int, typer.Option(help="Blocks of runs: two as they are, one per slowdown.")
+    ] = 24,
+    pairs: Annotated[
+        int, typer.Option(help="Pairs of the gate that is tried, as in ab.")
+    ] = 12,
+    slowdowns: Annotated[
+        str, typer.Option(help="Changes that the gate should see.")
+    ] = "5%,10%",
+    draws: Annotated[int, typer.Option(help="Comparisons drawn per figure.")] = 400,
+    seed: Annotated[int, typer.Option(help="Of the orders and the drawing.")] = 1,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Only reckon anew from these runs."
+        ),
+    ] = None,
+    pytest_args: Annotated[
+        str, typer.Option("--pytest-args", help="Further arguments for every run.")
+    ] = "",
+    reports: Reports = None,
+) -> None:
+    """Measure the gate itself on this machine: its false alarms and its power.
+
+    Runs the cases as they are and with injected slowdowns, in blocks of fresh
+    processes, then draws comparisons from them and asks the very gate that compare and
+    ab use. What it finds is kept in reports/calibrations and named by later verdicts.
+    Thresholds are proposed where it cries wolf in more than 1 % of comparisons.
+
+    Exit code 0 once it is measured; 2 if a run or a setting fails.
+    """
+    import shlex
+
+    from harness.reports.experiments import calibrating
+    from harness.reports.experiments.building import Built
+    from harness.reports.experiments.rates import gate_rates
+    from harness.reports.experiments.variants import variant_of
+    from harness.settings.files import project_root
+
+    shares = calibrating.parse_slowdowns(slowdowns)
+    how = judging()
+    if not 1 <= pairs <= blocks:
+        msg = f"--pairs must be from 1 to --blocks={blocks}, got {pairs}"
+        raise ConfigError(msg)
+    cwd, now = Path.cwd(), SYSTEM_CLOCK.now()
+    folder = reports_folder(reports)
+    selection = tuple(cases or DEFAULT_CASES)
+    if again is None:
+        trial = calibrating.Trial(
+            side=Built(
+                variant=variant_of("."),
+                python=Path(sys.executable),
+                folder=project_root(cwd) or cwd,
+            ),
+            folder=folder / "calibrate" / f"{now:%Y%m%d_%H%M%S}",
+            cases=selection,
+            options=tuple(shlex.split(pytest_args)),
+            blocks=blocks,
+            slowdowns=shares,
+            seed=seed,
+        )
+        _say(f"{blocks} blocks of {2 + len(shares)} runs in {trial.folder}")
+        measured = calibrating.measure_blocks(
+            trial, say=lambda n, kind: _say(f"block {n + 1} of {blocks}: {kind}")
+        )
+    else:
+        measured = calibrating.read_blocks(again, shares)
+    if len(measured) < pairs:
+        msg = f"{len(measured)} whole blocks, {pairs} are needed: --pairs"
+        raise ReportError(msg)
+    rates = gate_rates(measured, pairs=pairs, draws=draws, seed=seed, **how)
+    for line in calibrating.rates_lines(rates):
+        typer.echo(line)
+    path = calibrating.write_calibration(
+        rates,
+        folder=folder,
+        machine_info=measured[0].same[0].machine_info,
+        measured_at=now,
+        cases=selection,
+    )
+    _say(f"kept in {path}")
 
 
 def _say(text: Any) -> None:
