@@ -168,8 +168,8 @@ def rates_lines(rates: GateRates) -> list[str]:
             f"regressions seen: {seen}"
         ),
         (
-            f"drawn from {rates.blocks} blocks, {rates.draws} comparisons a figure: "
-            f"as good as {rates.blocks / rates.pairs:.1f} independent comparisons a case"
+            f"drawn from {rates.blocks} blocks, {rates.draws} comparisons a figure, "
+            f"worth {rates.blocks / rates.pairs:.1f} independent comparisons a case"
         ),
     ]
     proposed = [

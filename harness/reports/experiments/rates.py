@@ -94,6 +94,7 @@ def gate_rates(
     rules: tuple[ThresholdRule, ...],
     guard: bool,
     seed: int,
+    alarms_max: float = FALSE_ALARMS_MAX,
 ) -> GateRates:
     """Draw comparisons from the blocks and count what the gate says.
 
@@ -108,6 +109,7 @@ def gate_rates(
         rules: Thresholds that a setting asks for.
         guard: As in `compare_runs`.
         seed: Makes the drawing repeatable.
+        alarms_max: Share of false alarms above which thresholds are proposed.
     """
     rng = np.random.default_rng(seed)
     names = sorted(set.intersection(*(_cases_of(block) for block in blocks)))
@@ -131,8 +133,10 @@ def gate_rates(
         metric, noise = _noise(name, blocks)
         rate = alarms[name] / draws
         proposed = {}
-        if rate > FALSE_ALARMS_MAX:
-            proposed = _proposed(name, blocks, pairs=pairs, draws=draws, rng=rng)
+        if rate > alarms_max:
+            proposed = _proposed(
+                name, blocks, pairs=pairs, draws=draws, alarms_max=alarms_max, rng=rng
+            )
         cases.append(
             CaseRates(
                 fullname=name,
@@ -209,6 +213,7 @@ def _proposed(
     *,
     pairs: int,
     draws: int,
+    alarms_max: float,
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """Return the least thresholds of the grid that cry wolf rarely enough."""
@@ -225,7 +230,7 @@ def _proposed(
                 counts[threshold] += verdict.status == "regressed"
     proposed = {}
     for metric, counts in alarms.items():
-        rare = [t for t in _GRID if counts[t] <= FALSE_ALARMS_MAX * draws]
-        if rare and rare[0] > METRICS[metric].threshold:
+        rare = [t for t in _GRID if counts[t] <= alarms_max * draws]
+        if rare:
             proposed[metric] = rare[0]
     return proposed
