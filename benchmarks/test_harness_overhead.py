@@ -21,7 +21,7 @@ from harness.load import (
     run_open_loop,
 )
 from harness.load.calibration import calibrate, nothing
-from harness.load.doubts import free_worker_delays_ns
+from harness.load.doubts import generator_delays_ns
 from harness.load.samples import SampleRecorder
 from harness.reports.summary import case_block, measurement_of_load
 
@@ -221,17 +221,18 @@ def start_delay(result, rate):
     """Return the start delay beside its targets, in ms."""
     delays_ms = result.samples.start_delay_ns / NS_PER_MS
     found = [round(float(value), 4) for value in np.quantile(delays_ms, [0.5, 0.99])]
-    # Without the arrivals that found every worker waiting for the server.
-    lag_ms = free_worker_delays_ns(result) / NS_PER_MS
+    # Without what arrivals waited for workers that waited for the server.
+    lag_ms = generator_delays_ns(result) / NS_PER_MS
     targets = START_DELAY_TARGETS_MS[rate]
     return {
         "start_delay_ms_p50": found[0],
         "target_ms_p50": targets[0],
         "start_delay_ms_p99": found[1],
         "target_ms_p99": targets[1],
-        "workers_free_ms_p99": (
+        "generator_ms_p99": (
             round(float(np.quantile(lag_ms, 0.99)), 4) if len(lag_ms) else None
         ),
+        "pulse_ms_p99": result.pulse and round(result.pulse.late_ns_p99 / NS_PER_MS, 4),
         "met": all(ms <= limit for ms, limit in zip(found, targets, strict=True)),
     }
 

@@ -47,6 +47,7 @@ class AsyncCrew(Crew):
             start_ns = await asyncio.to_thread(agree_on_start)
             self.loop.begin(start_ns)
             cpu_from_ns, wall_from_ns = clock.process_cpu_ns(), clock.monotonic_ns()
+            self.take_pulse()
             tasks = [
                 asyncio.create_task(self.loop.drive_async(self, worker, context))
                 for worker, context in zip(self.workers, contexts, strict=True)

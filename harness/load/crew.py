@@ -6,9 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.clock import NS_PER_S, Clock, sharpen_timers
+from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock, sharpen_timers
 from harness.load.context import OperationContext
 from harness.load.folding import Folded
+from harness.load.pulse import Pulse, PulseTaker
 from harness.load.samples import NO_ERROR, SampleLog, SampleRecorder
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class ShareResult:
         interrupted: Whether it was told to stop.
         clock_skew_ns: How far this share's clock may be from the others'; 0 where
             all shares read one clock.
+        pulse: How long this process's code waited before it ran; None on a clock
+            that is not the system's.
     """
 
     samples: SampleLog
@@ -82,6 +85,7 @@ class ShareResult:
     examples: dict[str, BaseException]
     interrupted: bool
     clock_skew_ns: int = 0
+    pulse: Pulse | None = None
 
 
 class Loop(Protocol):
@@ -135,6 +139,9 @@ class Crew:
         self._ready = threading.Barrier(self.threads_count + 1)
         self._go = threading.Barrier(self.threads_count + 1)
         self._shared: Any = None
+        # Another clock's time does not pass by itself: there is no lateness in it.
+        self._has_pulse = clock is SYSTEM_CLOCK
+        self._pulse_taker: PulseTaker | None = None
 
     @property
     def threads_count(self) -> int:
@@ -231,6 +238,7 @@ class Crew:
             self._ready.wait()
             self.loop.begin(agree_on_start())
             cpu_from_ns, wall_from_ns = clock.process_cpu_ns(), clock.monotonic_ns()
+            self.take_pulse()
             self._go.wait()
         except threading.BrokenBarrierError:
             pass
@@ -247,6 +255,11 @@ class Crew:
         whole_ns = max(1, clock.monotonic_ns() - wall_from_ns)
         cpu_ns = clock.process_cpu_ns() - cpu_from_ns
         return self._result(cpu_ns=cpu_ns, whole_ns=whole_ns)
+
+    def take_pulse(self) -> None:
+        """Watch from now on how late the code of this process runs."""
+        if self._has_pulse:
+            self._pulse_taker = PulseTaker()
 
     def _result(self, *, cpu_ns: int, whole_ns: int) -> ShareResult:
         samples = SampleLog.concatenate(
@@ -280,6 +293,11 @@ class Crew:
             unfinished=sum(worker.in_operation for worker in self.workers),
             examples=self.examples,
             interrupted=self.interrupted,
+            pulse=(
+                None
+                if self._pulse_taker is None
+                else self._pulse_taker.finish(measure_from_ns)
+            ),
         )
 
     def _threads(self) -> list[threading.Thread]:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 # Above the first figure a result is doubted, above the second it is invalid. They
 # are shares unless they say otherwise. Where they come from: docs/methodology.md.
 GENERATOR_CPU = (0.85, 0.97)  # of a core, open loop; a closed loop is only doubted
-# The p99 of the start delay while a worker was free, against the p99 of the response
-# time it is a part of; and the milliseconds below which it is never of interest.
+# The p99 of the start delay that the generator is to blame for, and that of the wait
+# before its code runs, against the p99 of the response time they are a part of; and the
+# milliseconds below which they are never of interest.
 SCHEDULING_LAG = (0.10, 0.50)
 SCHEDULING_LAG_FLOOR_MS = (0.2, 0.5)
+# Where at least this share of it was spent runnable, it was no lock that was missing.
+PROCESSOR_SHARE = 0.5
 OTHERS_CPU = (0.25, 0.75)  # of the whole machine
 STOLEN_CPU = (0.02, 0.20)  # of the whole machine
 # Below the first figure a result is doubted, below the second it is invalid.
@@ -53,6 +56,7 @@ def doubts_about(result: LoadResult) -> list[Doubt]:
     found = [
         *_generator(result),
         *_scheduling_lag(result),
+        *_pulse(result),
         *_surroundings(result),
         *_clocks(result),
         *_fairness(result),
@@ -62,13 +66,15 @@ def doubts_about(result: LoadResult) -> list[Doubt]:
     return sorted(found, key=lambda doubt: not doubt.invalid)
 
 
-def free_worker_delays_ns(result: LoadResult) -> Nanoseconds:
-    """Return the start delays of arrivals that came while a worker was free, in ns.
+def generator_delays_ns(result: LoadResult) -> Nanoseconds:
+    """Return the part of each start delay that the generator is to blame for, in ns.
 
     A delay while all workers are busy is the server's doing: the arrival waits for
-    an answer to another. A delay while one is free is the generator's own: timer,
-    interpreter lock or a busy machine. A worker is free for an arrival if of those
-    that came before it fewer than there are workers are not finished.
+    an answer to another, until the worker that takes it is free; what passes from
+    there until it starts is the generator's. A delay while a worker is free is the
+    generator's from the beginning: timer, interpreter lock or a busy machine. A
+    worker is free for an arrival if of those that came before it fewer than there
+    are workers are not finished.
     """
     samples, warmup = result.samples, result.warmup
     # In the order of arrival finished times are nearly sorted, so sorting them and
@@ -81,8 +87,25 @@ def free_worker_delays_ns(result: LoadResult) -> Nanoseconds:
         # Those of the warm-up all came before.
         ahead += len(warmup) - np.searchsorted(np.sort(warmup.finished_ns), at_ns)
     free = ahead < result.workers
-    delays: Nanoseconds = samples.start_delay_ns[order][free]
+    delays: Nanoseconds = np.where(
+        free, samples.start_delay_ns[order], _taking_delays_ns(result)[order]
+    )
     return delays
+
+
+def _taking_delays_ns(result: LoadResult) -> Nanoseconds:
+    """Return how long after its worker was free each operation started, in ns.
+
+    Counted from when it was due, if that was later. The operations of a worker stand
+    one after the other; before its first one it is taken to have been busy.
+    """
+    samples = result.samples
+    delays = np.zeros(len(samples), dtype=np.int64)
+    same = samples.worker[1:] == samples.worker[:-1]
+    free_ns = np.maximum(samples.finished_ns[:-1], samples.intended_ns[1:])
+    delays[1:] = np.where(same, samples.started_ns[1:] - free_ns, 0)
+    found: Nanoseconds = np.maximum(delays, 0)
+    return found
 
 
 def _generator(result: LoadResult) -> list[Doubt]:
@@ -114,19 +137,12 @@ def _generator(result: LoadResult) -> list[Doubt]:
 def _scheduling_lag(result: LoadResult) -> list[Doubt]:
     if result.loop != "open" or result.folded is not None:
         return []
-    delays_ns = free_worker_delays_ns(result)
+    delays_ns = generator_delays_ns(result)
     if len(delays_ns) < samples_needed(0.99):
         return []
     lag_ms = float(np.quantile(delays_ns, 0.99)) / NS_PER_MS
-    response_ms = (
-        result.summary.histograms["response_time"].quantile(0.99) / NS_PER_MS
-        if result.completed
-        else 0.0
-    )
-    doubted_ms, invalid_ms = (
-        max(floor_ms, share * response_ms)
-        for share, floor_ms in zip(SCHEDULING_LAG, SCHEDULING_LAG_FLOOR_MS, strict=True)
-    )
+    response_ms = _response_ms_p99(result)
+    doubted_ms, invalid_ms = _lag_limits_ms(response_ms)
     if lag_ms <= doubted_ms:
         return []
     return [
@@ -138,6 +154,50 @@ def _scheduling_lag(result: LoadResult) -> list[Doubt]:
             invalid=lag_ms > invalid_ms,
         )
     ]
+
+
+def _pulse(result: LoadResult) -> list[Doubt]:
+    """Doubt a run whose own code had to wait before it could run.
+
+    That wait is in service times too, and keeps workers busy: where it is the larger
+    part of the response times of an open loop, they are not the server's.
+    """
+    pulse = result.pulse
+    if pulse is None or pulse.beats < samples_needed(0.99):
+        return []
+    late_ms = pulse.late_ns_p99 / NS_PER_MS
+    response_ms = _response_ms_p99(result)
+    doubted_ms, invalid_ms = _lag_limits_ms(response_ms)
+    if late_ms <= doubted_ms:
+        return []
+    if (pulse.processor_share or 0.0) > PROCESSOR_SHARE:
+        what, advice = "a processor", "free the machine, or lower the rate"
+    else:
+        what = "the interpreter lock, which its threads hand around"
+        advice = "use fewer threads per process, more processes, or interleaved=True"
+    return [
+        Doubt(
+            f"code of the generator waited {late_ms:.2g} ms (p99) for {what}, of "
+            f"{response_ms:.2g} ms response time: it is in service times too; {advice}",
+            # A closed loop slows down with its client: true of this client.
+            invalid=late_ms > invalid_ms and result.loop == "open",
+        )
+    ]
+
+
+def _response_ms_p99(result: LoadResult) -> float:
+    if not result.completed:
+        return 0.0
+    return result.summary.histograms["response_time"].quantile(0.99) / NS_PER_MS
+
+
+def _lag_limits_ms(response_ms: float) -> tuple[float, float]:
+    """Return beyond which lag a run is doubted, and beyond which it is invalid."""
+    doubted, invalid = (
+        max(floor_ms, share * response_ms)
+        for share, floor_ms in zip(SCHEDULING_LAG, SCHEDULING_LAG_FLOOR_MS, strict=True)
+    )
+    return doubted, invalid
 
 
 def _surroundings(result: LoadResult) -> list[Doubt]:

@@ -13,6 +13,7 @@ from harness.clock import NS_PER_S
 from harness.load.folding import Folded, counted
 
 if TYPE_CHECKING:
+    from harness.load.pulse import Pulse
     from harness.load.samples import SampleLog
     from harness.load.surroundings import Surroundings
 
@@ -44,6 +45,8 @@ class LoadResult:
         surroundings: What else the machine did; None where nobody looked.
         clock_skew_ns: How far the clocks of the places that ran it may be apart; 0
             where all read one clock.
+        pulse: How late the generator's code ran, in the process where it was worst;
+            None where nobody looked.
     """
 
     loop: str
@@ -64,6 +67,7 @@ class LoadResult:
     interrupted: bool = False
     surroundings: Surroundings | None = None
     clock_skew_ns: int = 0
+    pulse: Pulse | None = None
 
     @cached_property
     def summary(self) -> Folded:

@@ -104,6 +104,7 @@ def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:
     measure_from_ns = min(share.measure_from_ns for share in shares)
     ended_ns = max(share.ended_ns for share in shares)
     open_loop = isinstance(plan, OpenPlan)
+    pulses = [share.pulse for share in shares if share.pulse is not None]
     return LoadResult(
         loop="open" if open_loop else "closed",
         workers=plan.workers,
@@ -122,4 +123,6 @@ def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:
         examples=examples,
         interrupted=any(share.interrupted for share in shares),
         clock_skew_ns=max(share.clock_skew_ns for share in shares),
+        # The slowest one: its operations are in the same figures.
+        pulse=max(pulses, key=lambda pulse: pulse.late_ns_p99, default=None),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import psutil
@@ -11,8 +12,9 @@ import pytest
 
 from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK
 from harness.load import LoadResult
-from harness.load.doubts import doubts_about, free_worker_delays_ns
+from harness.load.doubts import doubts_about, generator_delays_ns
 from harness.load.fairness import jain_index
+from harness.load.pulse import Pulse, PulseTaker
 from harness.load.samples import SampleLog
 from harness.load.steady import drift, warmup_length, warmup_share
 from harness.load.surroundings import Surroundings, watch_surroundings
@@ -130,8 +132,69 @@ def test_waiting_for_a_busy_server_is_not_the_generators_lateness():
         intended_ns=intended, started_ns=started, service_ns=15 * NS_PER_MS
     )
     result = make_result(samples, workers=1)
-    assert free_worker_delays_ns(result).tolist() == [0]
+    assert generator_delays_ns(result).max() == 0
     assert doubts_about(result) == []
+
+
+def test_a_worker_that_takes_the_next_arrival_late_is_the_generators_doing():
+    """One worker, always asked for more: 1 ms passes between two operations.
+
+    Every arrival finds it busy, so none counts as one that found a worker free.
+    """
+    intended = np.arange(2000) * 10 * NS_PER_MS
+    started = np.arange(2000) * 16 * NS_PER_MS
+    samples = make_log(
+        intended_ns=intended, started_ns=started, service_ns=15 * NS_PER_MS
+    )
+    delays = generator_delays_ns(make_result(samples, workers=1))
+    assert np.quantile(delays, 0.99) == NS_PER_MS
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.1, "interpreter lock"), (0.9, "a processor"), (None, "lock")],
+)
+@pytest.mark.parametrize(
+    ("late_ms", "loop", "found"),
+    [
+        (0.15, "open", []),
+        (0.4, "open", [False]),
+        (0.7, "open", [True]),
+        (0.7, "closed", [False]),
+    ],
+)
+def test_waiting_to_run_is_a_doubt_of_its_own(late_ms, loop, found, share, words):
+    """The response time is 1 ms: half of it and 0.5 ms are the limit."""
+    pulse = Pulse(beats=400, late_ns_p99=late_ms * NS_PER_MS, processor_share=share)
+    doubts = doubts_about(make_result(loop=loop, pulse=pulse))
+    assert [doubt.invalid for doubt in doubts] == found
+    assert all(words in doubt.sentence for doubt in doubts)
+
+
+def test_a_pulse_sees_threads_that_hand_the_interpreter_lock_around():
+    """Pure Python in other threads holds the lock for 5 ms at a time."""
+
+    def pulse_among(threads_count):
+        over = threading.Event()
+
+        def burn():
+            while not over.is_set():
+                sum(range(500))
+
+        threads = [threading.Thread(target=burn) for _ in range(threads_count)]
+        for thread in threads:
+            thread.start()
+        taker = PulseTaker()
+        threading.Event().wait(0.3)
+        over.set()
+        for thread in threads:
+            thread.join()
+        return taker.finish(0)
+
+    alone, crowded = pulse_among(0), pulse_among(3)
+    assert alone.beats > 50
+    assert crowded.late_ns_p99 > 5 * NS_PER_MS
+    assert crowded.late_ns_p99 > 3 * alone.late_ns_p99
 
 
 def test_a_generator_late_among_many_workers_is_found_out():
@@ -139,7 +202,7 @@ def test_a_generator_late_among_many_workers_is_found_out():
     intended = np.arange(5000) * 4 * NS_PER_MS
     late = np.where(np.arange(5000) % 10 == 0, 20 * NS_PER_MS, 0)
     samples = make_log(intended_ns=intended, started_ns=intended + late)
-    delays = free_worker_delays_ns(make_result(samples, workers=40))
+    delays = generator_delays_ns(make_result(samples, workers=40))
     assert (delays > 0).sum() == 500
 
 

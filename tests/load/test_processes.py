@@ -25,6 +25,11 @@ def operations(monkeypatch):
     return operations
 
 
+def test_processes_bring_back_how_late_their_code_ran(operations):
+    result = run_closed_loop(operations.pause, workers=2, processes=2, duration_s=0.3)
+    assert result.pulse.beats > 50
+
+
 def test_processes_split_the_arrivals_and_lose_none(operations):
     schedule = constant_arrivals(rate_per_s=300, duration_s=1.0)
     result = run_open_loop(
