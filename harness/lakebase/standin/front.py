@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.lakebase.standin.backing import DATABASE
 from harness.lakebase.standin.certificates import make_tls
 from harness.lakebase.standin.plan import DOMAIN, HOST
+from harness.lakebase.standin.pooler import NO_MORE_CLIENTS, Pool, PoolClient
 from harness.lakebase.standin.session import Session
 from harness.lakebase.standin.side import Side
 from harness.lakebase.standin.wire import (
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS_WAITING_MAX = 2048
 LOGIN_TIMEOUT_S = 120.0
+# What the service's pooler may take of a compute, for one user and database.
+POOL_SHARE = 0.9
 # The way out for clients without SNI, as the service's lineage has it.
 ENDPOINT_OPTION = re.compile(r"(?:^|\s)(?:-c\s*)?endpoint=(\S+)")
 BAD_PASSWORD = 'password authentication failed for user "{user}"'  # noqa: S105
@@ -84,6 +87,7 @@ class Front:
         self._machine_of = machine_of
         self._tasks: set[asyncio.Task[None]] = set()
         self._names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._pools: dict[tuple[Route, str, str], Pool] = {}
         self._tls: ssl.SSLContext | None = None
         if plan.tls:
             self._tls, self.root_pem = make_tls()
@@ -210,10 +214,16 @@ class Front:
                 await self._backing.ensure_database(database)
             except HarnessError as error:
                 raise Refusal("08006", "the compute is gone", str(error)) from None
+        if route.pooled and "options" in parameters:
+            text = "unsupported startup parameter: options"
+            raise Refusal("08P01", text)
         if route.replica:
             options = parameters.get("options", "")
             parameters["options"] = f"{options} {READ_ONLY}".strip()
         parameters["database"] = database
+        if route.pooled:
+            await self._pool(client, machine, user, parameters, route, facts)
+            return
         await self._pass_on(client, machine, user, parameters, route, facts)
 
     def _route(self, host: str | None, parameters: dict[str, str]) -> Route:
@@ -249,6 +259,33 @@ class Front:
                 why = "a token on the pooled host"
         if why:
             raise Refusal("28P01", BAD_PASSWORD.format(user=user), why)
+
+    async def _pool(
+        self,
+        client: Side,
+        machine: Machine,
+        user: str,
+        parameters: dict[str, str],
+        route: Route,
+        facts: dict[str, Any],
+    ) -> None:
+        plan, compute = self._plan, machine.compute
+        if len(machine.pool_clients) >= plan.pool_clients_max:
+            raise NO_MORE_CLIENTS
+        key = (route, user, parameters["database"])
+        if key not in self._pools:
+            self._pools[key] = Pool(
+                machine=machine,
+                slots=machine.replica if route.replica else machine.primary,
+                size=plan.pool_size or int(POOL_SHARE * compute.max_connections),
+                queue_s=plan.here_s(plan.pool_queue_s),
+                login=lambda: self._backing.login(user, parameters),
+                journal=self._journal,
+            )
+        pool = self._pools[key]
+        welcome = await pool.welcome()
+        self._journal.note("login", **facts, sqlstate="00000", reason="", pid=0)
+        PoolClient(pool, client).start(welcome)
 
     async def _pass_on(
         self,

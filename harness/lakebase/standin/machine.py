@@ -29,8 +29,16 @@ class Connected(Protocol):
     """What a compute ends: a session, or a pooler's client."""
 
     pid: int
-    running: bool
-    in_transaction: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether something was asked and not answered yet."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
 
     def idle_s(self, now_ns: int) -> float:
         """Return how long nothing was asked."""
