@@ -93,9 +93,26 @@ class TargetError(HarnessError):
 
 
 class CredentialError(HarnessError):
-    """No usable credential could be obtained for a server."""
+    """No usable credential could be obtained for a server.
+
+    Attributes:
+        classification: What kind of failure it is; None means a refused identity.
+        retry_after_s: How long the service asks to wait, in seconds; None where it
+            does not say.
+    """
 
     __module__ = "harness"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        classification: Classification | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.classification = classification
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class CheckoutTimeoutError(HarnessError, TimeoutError):

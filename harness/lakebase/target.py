@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, TargetError
-from harness.lakebase.credentials import MintedCredentials, StaticCredentials
+from harness.lakebase.credentials import StaticCredentials
+from harness.lakebase.minting import MintedCredentials
 from harness.postgres.connect import connect, describe_server
 from harness.postgres.server import ConnectArguments, ServerInfo
 
 if TYPE_CHECKING:
-    from harness.lakebase.credentials import Credentials
+    from harness.lakebase.credentials import (
+        Credential,
+        Credentials,
+        CredentialStatus,
+    )
     from harness.lakebase.workspace import Address, Workspace
     from harness.settings import Settings
 
@@ -67,13 +72,36 @@ class LakebaseServer:
         Raises:
             CredentialError: No token could be minted.
         """
-        token = self._credentials.credential().token
-        return ConnectArguments(
-            {**self._arguments, "password": token.get_secret_value()}
-        )
+        return self._arguments_with(self._credentials.credential())
+
+    async def connect_arguments_async(self) -> ConnectArguments:
+        """Return the same without blocking the event loop.
+
+        Raises:
+            CredentialError: No token could be minted.
+        """
+        return self._arguments_with(await self._credentials.credential_async())
+
+    def credential_status(self) -> CredentialStatus:
+        """Return what may be shown of the credential in use."""
+        return self._credentials.status()
 
     def close(self) -> None:
-        """Do nothing: nothing was started."""
+        """End the refresh in the background; safe to call twice."""
+        self._credentials.close()
+
+    def _arguments_with(self, credential: Credential) -> ConnectArguments:
+        arguments = ConnectArguments(
+            {**self._arguments, "password": credential.token.get_secret_value()}
+        )
+        arguments.renew = self._renew
+        return arguments
+
+    def _renew(self, refused: str) -> str | None:
+        """Return a token in place of one that the server has refused."""
+        if not self._credentials.invalidate(refused):
+            return None
+        return self._credentials.credential().token.get_secret_value()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process logs in with tokens that it mints itself.
@@ -167,14 +195,15 @@ def _refuse_pooled(host: str) -> None:
 
 
 def _address(workspace: Workspace, settings: Settings) -> Address:
-    if settings.lakebase.endpoint is not None:
-        return workspace.endpoint_address(settings.lakebase.endpoint)
-    return workspace.instance_address(settings.lakebase.instance_name or "")
+    if settings.lakebase.instance_name is not None:
+        return workspace.instance_address(settings.lakebase.instance_name)
+    return workspace.endpoint_address(endpoint_name(workspace, settings))
 
 
 def _host(address: Address, settings: Settings) -> str:
     if address.host is None:
-        name = settings.lakebase.endpoint or settings.lakebase.instance_name
+        lakebase = settings.lakebase
+        name = lakebase.endpoint or lakebase.instance_name or lakebase.project
         msg = f"{name!r} has no host name yet (state {address.state}); try again later"
         raise TargetError(msg)
     return address.host
@@ -184,17 +213,38 @@ def _credentials(
     workspace: Workspace, settings: Settings, *, clock: Clock
 ) -> MintedCredentials:
     lakebase = settings.lakebase
-    if lakebase.endpoint is not None:
-        endpoint, ttl_s = lakebase.endpoint, lakebase.token_ttl_s
-        return MintedCredentials(
+    ttl_s = lakebase.token_ttl_s
+    if lakebase.instance_name is not None:
+        instance = lakebase.instance_name
+        credentials = MintedCredentials(
+            lambda: workspace.mint_for_instance(instance), clock=clock
+        )
+    else:
+        endpoint = endpoint_name(workspace, settings)
+        credentials = MintedCredentials(
             lambda: workspace.mint_for_endpoint(endpoint, ttl_s=ttl_s), clock=clock
         )
-    instance = lakebase.instance_name or ""
-    return MintedCredentials(lambda: workspace.mint_for_instance(instance), clock=clock)
+    if settings.pool.enable_background_refresh:
+        credentials.start_background()
+    return credentials
+
+
+def endpoint_name(workspace: Workspace, settings: Settings) -> str:
+    """Return the full name of the endpoint, looked up where only parts are given.
+
+    Raises:
+        CredentialError: There is none, or there are several to choose from.
+    """
+    lakebase = settings.lakebase
+    if lakebase.endpoint is not None:
+        return lakebase.endpoint
+    if lakebase.project is not None:
+        return workspace.find_endpoint(project=lakebase.project, branch=lakebase.branch)
+    return workspace.find_endpoint_of_host(lakebase.host or "")
 
 
 def _reason(settings: Settings) -> str:
-    for field in ("endpoint", "instance_name", "host"):
+    for field in ("endpoint", "instance_name", "project", "host"):
         if getattr(settings.lakebase, field) is not None:
             source = settings.source_of(f"lakebase.{field}")
             return f"{source.name or source.layer} is set"

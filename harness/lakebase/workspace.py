@@ -12,13 +12,21 @@ from databricks.sdk import WorkspaceClient, errors
 from databricks.sdk.clock import Clock as SdkClock
 from databricks.sdk.config import Config
 from databricks.sdk.errors.base import DatabricksError
+from databricks.sdk.service.postgres import Branch, Endpoint, EndpointType
 from google.protobuf.duration_pb2 import (  # type: ignore[import-untyped] # no stubs
     Duration,
 )
 from pydantic import SecretStr
 
 from harness.clock import SYSTEM_CLOCK, Clock
-from harness.errors import CredentialError
+from harness.errors import (
+    Classification,
+    CredentialError,
+    ErrorCategory,
+    Severity,
+    Verdict,
+)
+from harness.lakebase.classify import classify_workspace
 from harness.lakebase.credentials import Credential, expiry_of
 from harness.settings.redaction import redact, remember
 
@@ -34,6 +42,9 @@ HTTP_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 15.0
 DISCOVERY_TIMEOUT_S = 3
 
+MISCONFIGURED = Classification(
+    ErrorCategory.CONFIGURATION, Severity.CRITICAL, Verdict.PERMANENT
+)
 CHECK_IDENTITY = (
     "the workspace does not accept the identity: check "
     "DATABRICKS_PERSONAL_ACCESS_TOKEN, or DATABRICKS_CLIENT_ID and _SECRET"
@@ -147,6 +158,64 @@ class Workspace:
             state=state.value if state else "unknown",
         )
 
+    def find_endpoint(self, *, project: str, branch: str) -> str:
+        """Return the name of the endpoint of a branch that takes writes.
+
+        Args:
+            project: Its id, or its full name `projects/<p>`.
+            branch: Its id.
+
+        Raises:
+            CredentialError: There is none, or there are several.
+        """
+        parent = f"projects/{project.removeprefix('projects/')}/branches/{branch}"
+        found = [
+            endpoint.name
+            for endpoint in self._endpoints(parent)
+            if endpoint.name and _takes_writes(endpoint)
+        ]
+        if len(found) == 1:
+            return found[0]
+        what = f"several ({', '.join(sorted(found))})" if found else "none"
+        msg = (
+            f"branch {parent!r} must have one endpoint that takes writes, and has "
+            f"{what}: set LAKEBASE_ENDPOINT"
+        )
+        raise CredentialError(msg, classification=MISCONFIGURED)
+
+    def find_endpoint_of_host(self, host: str) -> str:
+        """Return the name of the endpoint behind a host name, as an App knows it.
+
+        Raises:
+            CredentialError: The identity sees no endpoint with this host.
+        """
+        projects = self._call(
+            "list the projects", lambda: list(self.client.postgres.list_projects())
+        )
+        for project in projects:
+            for branch in self._branches(project.name or ""):
+                for endpoint in self._endpoints(branch.name or ""):
+                    hosts = endpoint.status.hosts if endpoint.status else None
+                    if endpoint.name and hosts and hosts.host == host:
+                        return endpoint.name
+        msg = (
+            f"the identity sees no endpoint with the host {host!r}: set "
+            "LAKEBASE_ENDPOINT, or LAKEBASE_INSTANCE_NAME, or LAKEBASE_PASSWORD"
+        )
+        raise CredentialError(msg, classification=MISCONFIGURED)
+
+    def _branches(self, project: str) -> list[Branch]:
+        return self._call(
+            f"list the branches of {project!r}",
+            lambda: list(self.client.postgres.list_branches(project)),
+        )
+
+    def _endpoints(self, branch: str) -> list[Endpoint]:
+        return self._call(
+            f"list the endpoints of {branch!r}",
+            lambda: list(self.client.postgres.list_endpoints(branch)),
+        )
+
     def instance_address(self, name: str) -> Address:
         """Return where a Provisioned instance is."""
         instance = self._call(
@@ -190,9 +259,14 @@ class Workspace:
             with self._deadline.within(self._call_timeout_s):
                 return call()
         except Exception as error:  # noqa: BLE001 - a login must not end in a traceback
-            message = _explain(doing, error)
+            cause = _cause(error)
+            message = _explain(doing, cause)
+            classification = _classify(cause)
+            retry_after_s = getattr(cause, "retry_after_secs", None)
         # Outside the except block: the SDK's exceptions hold request headers.
-        raise CredentialError(message)
+        raise CredentialError(
+            message, classification=classification, retry_after_s=retry_after_s
+        )
 
 
 class DeadlineClock(SdkClock):
@@ -263,12 +337,35 @@ def _credential(token: str | None, expiry: Any, *, minted_at: Any) -> Credential
     )
 
 
-def _explain(doing: str, error: Exception) -> str:
-    """Say why a call failed, by the class of the SDK's exception."""
-    # A deadline hides what the SDK was retrying for.
-    cause: BaseException = error
+def _takes_writes(endpoint: Endpoint) -> bool:
+    """Whether an endpoint is no read replica; the service may not say."""
+    status, spec = endpoint.status, endpoint.spec
+    kind = (status and status.endpoint_type) or (spec and spec.endpoint_type)
+    return kind in (None, EndpointType.ENDPOINT_TYPE_READ_WRITE)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what the SDK was retrying for, which its deadline hides."""
+    cause = error
     while isinstance(cause, TimeoutError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__ or cause
+    return cause
+
+
+def _classify(cause: BaseException) -> Classification:
+    found = classify_workspace(cause, errors)
+    # Before it answers it has done nothing that must not be done again: a token too
+    # many does no harm.
+    if found is None:
+        verdict = Verdict.RETRYABLE if isinstance(cause, OSError) else Verdict.PERMANENT
+        return Classification(ErrorCategory.NETWORK, Severity.HIGH, verdict)
+    if found.verdict is Verdict.OUTCOME_UNKNOWN:
+        return found._replace(verdict=Verdict.RETRYABLE)
+    return found
+
+
+def _explain(doing: str, cause: BaseException) -> str:
+    """Say why a call failed, by the class of the SDK's exception."""
     advice = next(text for kind, text in ADVICE if isinstance(cause, kind))
     if isinstance(cause, DatabricksError):
         lines = redact(str(cause)).strip().splitlines()

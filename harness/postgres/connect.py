@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
@@ -12,7 +13,7 @@ from harness.errors import (
     TargetError,
     Verdict,
 )
-from harness.postgres.server import ServerInfo
+from harness.postgres.server import ConnectArguments, ServerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
     import psycopg
 
     from harness.postgres.login import Refusal
-    from harness.postgres.server import ConnectArguments
 
 CONNECT_TIMEOUT_S = 8.0
 # How often a wait looks at the deadline and at Ctrl-C.
 _WAIT_INTERVAL_S = 0.1
 
 NO_TLS_OFFERED = "server does not support SSL"
+
+# Invalid authorization: a wrong password, and a token that has ended.
+_LOGIN_CLASS = "28"
 
 # What to do about a refusal, by the server's code.
 _ADVICE_BY_CODE = {
@@ -82,7 +85,8 @@ def connect(
 
     A server that refuses is asked once: neither another address of the same name
     nor a second try would change its answer. An address where nothing answers is
-    followed by the next.
+    followed by the next. Only a refused token is replaced, once, where the arguments
+    know how to (`ConnectArguments.renew`).
 
     Args:
         arguments: What `Server.connect_arguments` returned.
@@ -96,12 +100,57 @@ def connect(
             server's own code in `sqlstate`; the message has the server's own reason
             and never the password.
     """
+    end_ns = _end_ns(arguments, timeout_s, clock)
+    attempts = _Attempts(arguments, setting=setting, end_ns=end_ns, clock=clock)
+    try:
+        return _connect_once(attempts)
+    except TargetError as error:
+        if not _is_refused_login(error) or arguments.renew is None:
+            raise
+        password = arguments.renew(str(arguments.get("password", "")))
+        if password is None:
+            raise
+    renewed = ConnectArguments({**arguments, "password": password})
+    return _connect_once(
+        _Attempts(renewed, setting=setting, end_ns=end_ns, clock=clock)
+    )
+
+
+async def connect_async(
+    arguments: ConnectArguments,
+    *,
+    setting: str | None = None,
+    timeout_s: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> psycopg.AsyncConnection[Any]:
+    """Do what `connect` does without blocking the event loop.
+
+    Raises:
+        TargetError: As `connect`.
+    """
+    end_ns = _end_ns(arguments, timeout_s, clock)
+    attempts = _Attempts(arguments, setting=setting, end_ns=end_ns, clock=clock)
+    try:
+        return await _connect_once_async(attempts)
+    except TargetError as error:
+        if not _is_refused_login(error) or arguments.renew is None:
+            raise
+        refused = str(arguments.get("password", ""))
+        password = await asyncio.to_thread(arguments.renew, refused)
+        if password is None:
+            raise
+    renewed = ConnectArguments({**arguments, "password": password})
+    return await _connect_once_async(
+        _Attempts(renewed, setting=setting, end_ns=end_ns, clock=clock)
+    )
+
+
+def _connect_once(attempts: _Attempts) -> psycopg.Connection[Any]:
     import psycopg
     from psycopg.waiting import wait_conn
 
     from harness.postgres.login import LoginRefusedError, log_in
 
-    attempts = _Attempts(arguments, setting=setting, timeout_s=timeout_s, clock=clock)
     for conninfo in attempts.over(attempts.addresses()):
         try:
             pgconn = wait_conn(
@@ -117,24 +166,12 @@ def connect(
     raise attempts.error()
 
 
-async def connect_async(
-    arguments: ConnectArguments,
-    *,
-    setting: str | None = None,
-    timeout_s: float | None = None,
-    clock: Clock = SYSTEM_CLOCK,
-) -> psycopg.AsyncConnection[Any]:
-    """Do what `connect` does without blocking the event loop.
-
-    Raises:
-        TargetError: As `connect`.
-    """
+async def _connect_once_async(attempts: _Attempts) -> psycopg.AsyncConnection[Any]:
     import psycopg
     from psycopg.waiting import wait_conn_async
 
     from harness.postgres.login import LoginRefusedError, log_in
 
-    attempts = _Attempts(arguments, setting=setting, timeout_s=timeout_s, clock=clock)
     for conninfo in attempts.over(await attempts.addresses_async()):
         try:
             pgconn = await wait_conn_async(
@@ -150,6 +187,16 @@ async def connect_async(
     raise attempts.error()
 
 
+def _is_refused_login(error: TargetError) -> bool:
+    return (error.sqlstate or "").startswith(_LOGIN_CLASS)
+
+
+def _end_ns(arguments: ConnectArguments, timeout_s: float | None, clock: Clock) -> int:
+    given_s = float(arguments.get("connect_timeout") or CONNECT_TIMEOUT_S)
+    timeout_s = given_s if timeout_s is None else timeout_s
+    return clock.monotonic_ns() + round(timeout_s * NS_PER_S)
+
+
 class _Attempts:
     """The addresses of one server, the time there is, and the last refusal."""
 
@@ -158,7 +205,7 @@ class _Attempts:
         arguments: ConnectArguments,
         *,
         setting: str | None,
-        timeout_s: float | None,
+        end_ns: int,
         clock: Clock,
     ) -> None:
         self._arguments = arguments
@@ -166,10 +213,8 @@ class _Attempts:
         self._clock = clock
         parameters = dict(arguments)
         self.prepare_threshold = parameters.pop("prepare_threshold", 5)
-        given_s = float(parameters.get("connect_timeout") or CONNECT_TIMEOUT_S)
-        timeout_s = given_s if timeout_s is None else timeout_s
-        self._end_ns = clock.monotonic_ns() + round(timeout_s * NS_PER_S)
-        self._attempt_end_ns = self._end_ns
+        self._end_ns = end_ns
+        self._attempt_end_ns = end_ns
         self._parameters = parameters
         self._refusal: Refusal | None = None
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ConnectArguments(dict[str, Any]):
-    """Keyword arguments for one `psycopg.connect`; never shows its password."""
+    """Keyword arguments for one `psycopg.connect`; never shows its password.
+
+    Attributes:
+        renew: Given a password that the server has refused, returns another, or None
+            if there is none. Set where passwords are tokens that end; it stays
+            behind when the arguments are copied or sent to another process.
+    """
+
+    renew: Callable[[str], str | None] | None = None
 
     def __repr__(self) -> str:
         """Show the arguments with the password masked."""
         shown = {k: "***" if k == "password" else v for k, v in self.items()}
         return f"ConnectArguments({shown})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the arguments alone."""
+        return ConnectArguments, (dict(self),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

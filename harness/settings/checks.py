@@ -45,17 +45,22 @@ class Missing:
 def combination_problems(settings: Settings) -> list[Problem]:
     """Return what is wrong whatever the target is."""
     problems: list[Problem] = []
-    pool, lakebase = settings.pool, settings.lakebase
+    pool = settings.pool
     if pool.pool_size + pool.max_overflow < 1:
         problems.append(
             _impossible(settings, "pool.pool_size", "pool.max_overflow",
                         why="together they allow no connection at all; "
                             "their sum must be at least 1")
         )  # fmt: skip
-    if lakebase.endpoint is not None and lakebase.instance_name is not None:
+    named = [
+        path
+        for path in ("lakebase.endpoint", "lakebase.project", "lakebase.instance_name")
+        if settings.value_of(path) is not None
+    ]
+    if len(named) > 1:
         problems.append(
-            _impossible(settings, "lakebase.endpoint", "lakebase.instance_name",
-                        why="these are two different databases; keep one")
+            _impossible(settings, *named,
+                        why="these name more than one database; keep one")
         )  # fmt: skip
     return problems
 
@@ -126,15 +131,19 @@ def workspace_missing(
 
 def _missing_for_lakebase(settings: Settings) -> list[Missing]:
     lakebase = settings.lakebase
-    if lakebase.endpoint is None and lakebase.instance_name is None:
+    named = (lakebase.endpoint, lakebase.project, lakebase.instance_name)
+    if not any(named):
         if lakebase.host is None:
             text = (
-                "set LAKEBASE_ENDPOINT (Autoscaling) or LAKEBASE_INSTANCE_NAME "
-                "(Provisioned); or LAKEBASE_HOST with LAKEBASE_USER and "
-                "LAKEBASE_PASSWORD"
+                "set LAKEBASE_ENDPOINT or LAKEBASE_PROJECT (Autoscaling) or "
+                "LAKEBASE_INSTANCE_NAME (Provisioned); or LAKEBASE_HOST with "
+                "LAKEBASE_USER and LAKEBASE_PASSWORD"
             )
             need = ("lakebase.endpoint", "lakebase.instance_name", "lakebase.host")
             return [Missing(need=need, text=text)]
+        if lakebase.password is None and _is_app(settings):
+            # What a Databricks App is given; its endpoint is found by the host.
+            return []
         # A host alone says nothing about where tokens for it come from.
         return _needed(settings, "lakebase.user", "lakebase.password")
     if lakebase.password is not None:
@@ -144,6 +153,16 @@ def _missing_for_lakebase(settings: Settings) -> list[Missing]:
     if databricks.client_secret is not None and databricks.client_id is None:
         missing += _needed(settings, "databricks.client_id")
     return missing
+
+
+def _is_app(settings: Settings) -> bool:
+    """Whether there is an identity of a service principal, as an App has."""
+    databricks = settings.databricks
+    return None not in (
+        databricks.workspace_url,
+        databricks.client_id,
+        databricks.client_secret,
+    )
 
 
 def _needed(settings: Settings, *paths: str) -> list[Missing]:

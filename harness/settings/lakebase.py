@@ -33,6 +33,16 @@ class LakebaseSettings(Group):
             "Autoscaling endpoint, projects/<p>/branches/<b>/endpoints/<e>.",
         ),
     ] = None
+    project: Annotated[
+        Text | None,
+        Setting(
+            "LAKEBASE_PROJECT",
+            "Autoscaling project, whose endpoint is then looked up.",
+        ),
+    ] = None
+    branch: Annotated[Text, Setting("LAKEBASE_BRANCH", "Branch of the project.")] = (
+        "production"
+    )
     instance_name: Annotated[
         Text | None,
         Setting("LAKEBASE_INSTANCE_NAME", "Provisioned instance.", json="name"),

@@ -64,7 +64,6 @@ class PoolSettings(Group):
         Setting(
             "DB_ENABLE_BACKGROUND_REFRESH",
             "Refresh the credential in the background.",
-            used=False,
         ),
     ] = True
     use_production_pool: Annotated[

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from random import Random
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from harness.clock import ManualClock
-from harness.errors import CredentialError
+from harness.clock import SYSTEM_CLOCK, ManualClock
+from harness.errors import CredentialError, Verdict
 from harness.lakebase.credentials import (
     LIFETIME_MIN,
     Credential,
-    MintedCredentials,
     StaticCredentials,
     expiry_of,
 )
+from harness.lakebase.minting import MintedCredentials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -56,9 +59,16 @@ def mint(clock):
     return Mint(clock)
 
 
+class NoJitter:
+    """Jitter at its least: refresh as late, and pause as short, as may be."""
+
+    def random(self):
+        return 0.0
+
+
 @pytest.fixture
 def credentials(mint, clock):
-    return MintedCredentials(mint, clock=clock)
+    return MintedCredentials(mint, clock=clock, random=NoJitter())
 
 
 def token(credentials):
@@ -76,7 +86,7 @@ def test_token_is_used_again_until_it_is_nearly_over(credentials, mint, clock):
 
 def test_short_token_is_replaced_in_the_last_fifth_of_its_life(clock):
     mint = Mint(clock, lifetime_s=300)
-    credentials = MintedCredentials(mint, clock=clock)
+    credentials = MintedCredentials(mint, clock=clock, random=NoJitter())
     token(credentials)
 
     clock.advance(239)
@@ -209,8 +219,8 @@ def test_static_password_never_expires(clock):
 def test_no_history_of_waits_and_outages_yields_a_bad_token(lifetime_s, steps):
     clock = ManualClock()
     mint = Mint(clock, lifetime_s=lifetime_s)
-    credentials = MintedCredentials(mint, clock=clock)
-    last = None
+    credentials = MintedCredentials(mint, clock=clock, random=Random(lifetime_s))
+    last, refresh_at = None, None
 
     for wait_s, down in steps:
         clock.advance(wait_s)
@@ -224,11 +234,14 @@ def test_no_history_of_waits_and_outages_yields_a_bad_token(lifetime_s, steps):
             continue
         assert given_out.expires_at > now
         assert mint.calls - before <= 1
-        if last is not None and now < last.refresh_at:
+        if last is not None and now < refresh_at:
             assert mint.calls == before, "minted though the last one was good"
         if not down and last is not None and given_out is last:
             assert last.is_usable(now)
         last = given_out
+        refresh_at = credentials.status().next_refresh_at
+        assert refresh_at <= last.refresh_at
+        assert credentials.status().is_usable
 
 
 def test_no_repr_shows_a_token(credentials):
@@ -266,3 +279,261 @@ def test_expiry_is_compared_across_time_zones():
     value = (START + timedelta(hours=1)).astimezone(tokyo).isoformat()
 
     assert expiry_of(value, minted_at=START) == START + timedelta(hours=1)
+
+
+def test_threads_and_tasks_share_one_mint(clock):
+    """32 threads and 32 tasks of an event loop ask at once."""
+    release, asked = threading.Event(), threading.Semaphore(0)
+    mint = Mint(clock)
+
+    def slow_mint():
+        assert release.wait(timeout=30)
+        return mint()
+
+    credentials = MintedCredentials(slow_mint, clock=clock)
+
+    def ask():
+        asked.release()
+        return token(credentials)
+
+    async def ask_async():
+        asked.release()
+        return (await credentials.credential_async()).token.get_secret_value()
+
+    async def all_tasks():
+        return await asyncio.gather(*[ask_async() for _ in range(32)])
+
+    with ThreadPoolExecutor(33) as threads:
+        answers = [threads.submit(ask) for _ in range(32)]
+        tasks = threads.submit(lambda: asyncio.run(all_tasks()))
+        for _ in range(64):
+            assert asked.acquire(timeout=30)
+        release.set()
+        tokens = {answer.result(timeout=30) for answer in answers}
+        tokens |= set(tasks.result(timeout=30))
+
+    assert tokens == {"token-1"}
+    assert mint.calls == 1
+
+
+def test_event_loop_goes_on_while_a_token_is_minted(clock):
+    """The originals called the blocking SDK from inside the event loop."""
+    release, ticked = threading.Event(), []
+    mint = Mint(clock)
+
+    def slow_mint():
+        assert release.wait(timeout=30)
+        return mint()
+
+    credentials = MintedCredentials(slow_mint, clock=clock)
+
+    async def tick():
+        for number in range(5):
+            ticked.append(number)
+            await asyncio.sleep(0)
+        release.set()
+
+    async def both():
+        found, _ = await asyncio.gather(credentials.credential_async(), tick())
+        return found.token.get_secret_value()
+
+    assert asyncio.run(both()) == "token-1"
+    assert ticked == [0, 1, 2, 3, 4]
+
+
+def test_cancelled_task_leaves_the_mint_to_the_others(clock):
+    release = threading.Event()
+    mint = Mint(clock)
+
+    def slow_mint():
+        assert release.wait(timeout=30)
+        return mint()
+
+    credentials = MintedCredentials(slow_mint, clock=clock)
+
+    async def scenario():
+        first = asyncio.create_task(credentials.credential_async())
+        second = asyncio.create_task(credentials.credential_async())
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        release.set()
+        return (await second).token.get_secret_value()
+
+    assert asyncio.run(scenario()) == "token-1"
+    assert mint.calls == 1
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_mint_that_hangs_is_given_up_on_and_left_behind(clock, way):
+    """The SDK's own budget is five minutes; a pool would stand still as long."""
+    release = threading.Event()
+    mint = Mint(clock)
+
+    def hanging_once():
+        if not mint.calls:
+            mint.calls += 1
+            release.wait(timeout=30)
+        return mint()
+
+    credentials = MintedCredentials(hanging_once, clock=clock, mint_timeout_s=0.05)
+
+    def ask():
+        if way == "sync":
+            return credentials.credential()
+        return asyncio.run(credentials.credential_async())
+
+    with pytest.raises(CredentialError, match="no token within") as caught:
+        ask()
+    assert caught.value.classification.verdict is Verdict.RETRYABLE
+    clock.advance(5)
+    credentials._mint_timeout_s = 30.0
+    assert ask().token.get_secret_value() == "token-2"
+    release.set()
+
+
+def test_pause_after_failed_mints_doubles_up_to_a_minute(credentials, mint, clock):
+    mint.down = True
+    pauses = []
+    for _ in range(7):
+        with pytest.raises(CredentialError):
+            credentials.credential()
+        calls, paused_s = mint.calls, 0.0
+        while mint.calls == calls:
+            clock.advance(0.5)
+            paused_s += 0.5
+            with pytest.raises(CredentialError):
+                credentials.credential()
+        pauses.append(paused_s)
+
+    # Half of what jitter may make of it: 5, 10, 20, 40, 60, 60 s.
+    assert pauses == [2.5, 5.0, 10.0, 20.0, 30.0, 30.0, 30.0]
+
+
+def test_pause_the_service_asks_for_is_kept(clock):
+    calls = []
+
+    def limited():
+        calls.append(clock.now())
+        raise CredentialError("slow down", retry_after_s=120.0)
+
+    credentials = MintedCredentials(limited, clock=clock)
+    for _ in range(4):
+        with pytest.raises(CredentialError, match="slow down"):
+            credentials.credential()
+        clock.advance(39)
+    assert len(calls) == 1
+    clock.advance(3)
+    with pytest.raises(CredentialError):
+        credentials.credential()
+    assert len(calls) == 2
+
+
+def test_processes_that_start_together_do_not_refresh_together(clock):
+    times = set()
+    for seed in range(20):
+        credentials = MintedCredentials(Mint(clock), clock=clock, random=Random(seed))
+        credential = credentials.credential()
+        refresh_at = credentials.status().next_refresh_at
+        ahead = credential.expires_at - refresh_at
+        assert timedelta(minutes=5) <= ahead <= timedelta(minutes=7.5)
+        times.add(refresh_at)
+    assert len(times) == 20
+    again = MintedCredentials(Mint(clock), clock=clock, random=Random(0))
+    again.credential()
+    assert again.status().next_refresh_at in times, "a seed repeats a run"
+
+
+def test_refused_token_is_dropped_once_however_many_logins_it_failed(credentials, mint):
+    first = token(credentials)
+    assert [credentials.invalidate(first) for _ in range(20)] == [True] * 20
+    second = token(credentials)
+
+    assert (first, second) == ("token-1", "token-2")
+    assert credentials.invalidate(first), "its successor is there to be used"
+    assert token(credentials) == second
+    assert mint.calls == 2
+    assert credentials.status().invalidated_count == 1
+
+
+def test_server_that_refuses_every_token_does_not_get_one_per_login(
+    credentials, mint, clock
+):
+    answers = []
+    for _ in range(100):
+        answers.append(credentials.invalidate(token(credentials)))
+        clock.advance(0.1)
+
+    assert answers.count(True) == mint.calls - 1 + (answers[-1] is True)
+    assert mint.calls <= 11
+
+
+def test_static_password_that_is_refused_has_no_successor():
+    assert not StaticCredentials(SecretStr("pw")).invalidate("pw")
+
+
+def test_status_shows_everything_but_the_token(credentials, mint, clock):
+    before = credentials.status()
+    token(credentials)
+    clock.advance(60)
+    status = credentials.status()
+
+    assert (before.minted_at, before.is_usable, before.mints_count) == (None, False, 0)
+    assert status.age_s == 60
+    assert status.expires_at == START + timedelta(hours=1)
+    assert status.next_refresh_at == START + timedelta(minutes=55)
+    assert status.is_usable
+    assert (status.mints_count, status.failures_count) == (1, 0)
+    assert "token-1" not in repr(status)
+
+    mint.down = True
+    clock.advance(56 * 60)
+    token(credentials)
+    assert credentials.status().failures_count == 1
+    assert credentials.status().last_failure == "the workspace is down"
+
+
+def test_background_replaces_a_token_that_nobody_asks_for():
+    """On the real clock: tokens of 0.3 s, and no caller between them."""
+    minted = threading.Semaphore(0)
+    mint = Mint(SYSTEM_CLOCK, lifetime_s=0.3)
+
+    def counted():
+        credential = mint()
+        minted.release()
+        return credential
+
+    credentials = MintedCredentials(counted)
+    credentials.start_background()
+    credentials.credential()
+    for _ in range(3):
+        assert minted.acquire(timeout=30)
+    assert credentials.status().refreshes_in_background
+    credentials.close()
+    assert not credentials.status().refreshes_in_background
+
+
+def test_background_ends_with_its_owner(clock):
+    credentials = MintedCredentials(Mint(clock), clock=clock)
+    credentials.start_background()
+    thread, wake = credentials._background, credentials._changed
+    del credentials
+    gc.collect()
+    wake.set()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+def test_background_goes_on_after_a_failed_refresh(credentials, mint, clock):
+    """One failure of the originals meant no refresh for fifty minutes."""
+    token(credentials)
+    clock.advance(56 * 60)
+    mint.down = True
+    assert credentials.refresh_if_due() == 0.0
+    assert 0 < credentials.refresh_if_due() <= 5.0
+    mint.down = False
+    clock.advance(5)
+    credentials.refresh_if_due()
+
+    assert token(credentials) == "token-3"
+    assert credentials.refresh_if_due() == 30.0
