@@ -21,6 +21,7 @@ from harness.agents.readiness import (
 from harness.clock import NS_PER_S
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from harness.agents.answer import Answer
@@ -36,12 +37,14 @@ class AsyncAgentClient(ClientCore):
     `ClientCore` says what it takes; its methods do what those of `AgentClient` do.
     """
 
-    def _open(self, *, keeps_open: bool) -> None:
+    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
         try:
             from harness.agents.async_transport import AsyncTransport
         except ModuleNotFoundError as error:
             raise not_installed(error) from error
-        self._transport = AsyncTransport(authorize=self._header, keeps_open=keeps_open)
+        self._transport = AsyncTransport(
+            authorize=self._header, ssl_context=ssl_context, keeps_open=keeps_open
+        )
 
     async def __aenter__(self) -> Self:
         return self

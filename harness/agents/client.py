@@ -19,6 +19,7 @@ from harness.clock import NS_PER_S
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.agents.answer import Answer
@@ -35,13 +36,15 @@ class AgentClient(ClientCore):
     `ClientCore` says what it takes.
     """
 
-    def _open(self, *, keeps_open: bool) -> None:
+    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
         try:
             from harness.agents.transport import Transport
         except ModuleNotFoundError as error:
             raise not_installed(error) from error
         self._transport = Transport(
-            authorize=self._authorization.header, keeps_open=keeps_open
+            authorize=self._authorization.header,
+            ssl_context=ssl_context,
+            keeps_open=keeps_open,
         )
 
     def __enter__(self) -> Self:

@@ -29,6 +29,7 @@ from harness.clock import SYSTEM_CLOCK
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import SecretStr
@@ -59,6 +60,7 @@ class ClientCore:
             "auto", which goes by its name (ka-..., mas-...) and else asks the
             workspace once for its task.
         keeps_open: Whether connections are used again; False only to measure that.
+        ca_pem: Roots to trust for https instead of the system's, in PEM.
         clock: Source of every timestamp.
         random: Source of the back-off's jitter.
 
@@ -81,6 +83,7 @@ class ClientCore:
         breaker: CircuitBreaker | None = None,
         route: Route = "responses",
         keeps_open: bool = True,
+        ca_pem: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         random: Random | None = None,
     ) -> None:
@@ -108,9 +111,9 @@ class ClientCore:
         self._authorization = authorization_of(token)
         self._clock = clock
         self._random = random or SystemRandom()
-        self._open(keeps_open=keeps_open)
+        self._open(keeps_open=keeps_open, ssl_context=_trusting(ca_pem))
 
-    def _open(self, *, keeps_open: bool) -> None:
+    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
         raise NotImplementedError
 
     @classmethod
@@ -210,6 +213,18 @@ class ClientCore:
             url=self._origin + state_path(self.model),
             headers={"Accept": "application/json", "User-Agent": "lakegauge"},
         )
+
+
+def _trusting(ca_pem: str | None) -> ssl.SSLContext | None:
+    if ca_pem is None:
+        return None
+    import ssl
+
+    try:
+        return ssl.create_default_context(cadata=ca_pem)
+    except ssl.SSLError as error:
+        msg = f"ca_pem holds no certificate in PEM ({error.reason})"
+        raise ConfigError(msg) from error
 
 
 def authorization_of(

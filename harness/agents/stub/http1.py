@@ -127,23 +127,49 @@ def _parse_head(head: bytes) -> tuple[str, str, dict[str, str], int]:
 
 
 def json_response(
-    status: int, body: dict[str, Any], *, request_id: str = "", closes: bool = False
+    status: int,
+    body: dict[str, Any],
+    *,
+    request_id: str = "",
+    closes: bool = False,
+    retry_after: str = "",
 ) -> bytes:
     """Return a whole response with a JSON body."""
     payload = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    return (
-        _head(status, "application/json", request_id=request_id, closes=closes)
-        + b"Content-Length: %d\r\n\r\n" % len(payload)
-        + payload
+    return whole_response(
+        status,
+        "application/json",
+        payload,
+        request_id=request_id,
+        closes=closes,
+        retry_after=retry_after,
     )
 
 
-def stream_head(*, request_id: str) -> bytes:
+def whole_response(
+    status: int,
+    content_type: str,
+    payload: bytes,
+    *,
+    request_id: str = "",
+    closes: bool = False,
+    retry_after: str = "",
+) -> bytes:
+    """Return a whole response."""
+    lines = [f"Content-Length: {len(payload)}"]
+    if retry_after:
+        lines.append(f"Retry-After: {retry_after}")
+    if closes:
+        lines.append("Connection: close")
+    return _head(status, content_type, request_id, lines) + payload
+
+
+def stream_head(
+    *, request_id: str, content_type: str = "text/event-stream; charset=utf-8"
+) -> bytes:
     """Return the head of a response of server-sent events."""
-    return (
-        _head(200, "text/event-stream; charset=utf-8", request_id=request_id)
-        + b"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    lines = ["Cache-Control: no-cache", "Transfer-Encoding: chunked"]
+    return _head(HTTPStatus.OK, content_type, request_id, lines)
 
 
 def chunk(data: bytes) -> bytes:
@@ -151,15 +177,11 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _head(
-    status: int, content_type: str, *, request_id: str = "", closes: bool = False
-) -> bytes:
+def _head(status: int, content_type: str, request_id: str, more: list[str]) -> bytes:
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Content-Type: {content_type}",
+        *([f"x-request-id: {request_id}"] if request_id else []),
+        *more,
     ]
-    if request_id:
-        lines.append(f"x-request-id: {request_id}")
-    if closes:
-        lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

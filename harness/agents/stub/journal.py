@@ -23,6 +23,8 @@ class Entry:
         first_written_ns: When it was written; None before.
         tokens_sent: Tokens written.
         finished: Whether the whole answer was written.
+        queued_ns: How long it waited for a slot of the capacity model.
+        fault: What was done wrong on purpose, if anything.
     """
 
     request_id: str
@@ -31,6 +33,27 @@ class Entry:
     first_written_ns: int | None = None
     tokens_sent: int = 0
     finished: bool = False
+    queued_ns: int = 0
+    fault: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """One question the stub refused, as planned.
+
+    Attributes:
+        number: Number of the question, from 1.
+        received_ns: When the whole request had been read.
+        status: HTTP status of the answer; 0 if there was none.
+        error_code: The platform's code; the fault's kind if there was no answer.
+        retry_after_s: What it asked to wait, if it did.
+    """
+
+    number: int
+    received_ns: int
+    status: int
+    error_code: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +82,11 @@ class Statement:
         requests_count: Questions begun.
         tokens_sent: Tokens written.
         rejected: Requests refused, by error code.
+        refusals: The questions refused as planned, in order; the last 100,000.
         lateness_ms: The stub's own timing error.
         stalls_count: Times a client read too slowly for the stub to keep its time.
+        connections_count: Connections opened.
+        tokens_minted_count: Access tokens its OAuth paths gave out.
     """
 
     entries: tuple[Entry, ...]
@@ -69,6 +95,9 @@ class Statement:
     rejected: dict[str, int]
     lateness_ms: Lateness
     stalls_count: int
+    refusals: tuple[Refusal, ...] = ()
+    connections_count: int = 0
+    tokens_minted_count: int = 0
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Statement:
@@ -77,6 +106,7 @@ class Statement:
             **{
                 **values,
                 "entries": tuple(Entry(**entry) for entry in values["entries"]),
+                "refusals": tuple(Refusal(**one) for one in values["refusals"]),
                 "lateness_ms": Lateness(**values["lateness_ms"]),
             }
         )
@@ -91,16 +121,23 @@ class Journal:
     """Collects what the server does; `reset` begins a new run."""
 
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
+    refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
     rejected: Counter[str] = field(default_factory=Counter)
     lateness_ns: array[int] = field(default_factory=lambda: array("q"))
     requests_count: int = 0
     tokens_sent: int = 0
     stalls_count: int = 0
+    connections_count: int = 0
 
     def begin(self, entry: Entry) -> None:
         """Note a question."""
         self.requests_count += 1
         self.entries.append(entry)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note a question that was refused as planned."""
+        self.rejected[refusal.error_code] += 1
+        self.refusals.append(refusal)
 
     def wrote(self, entry: Entry, *, due_ns: int, now_ns: int, tokens: int = 1) -> None:
         """Note tokens of *entry*, due at *due_ns*, written at *now_ns*."""
@@ -110,15 +147,18 @@ class Journal:
         self.tokens_sent += tokens
         self.lateness_ns.append(now_ns - due_ns)
 
-    def statement(self) -> Statement:
+    def statement(self, *, tokens_minted_count: int = 0) -> Statement:
         """Return the account so far."""
         return Statement(
             entries=tuple(self.entries),
             requests_count=self.requests_count,
             tokens_sent=self.tokens_sent,
             rejected=dict(self.rejected),
+            refusals=tuple(self.refusals),
             lateness_ms=_summarise(self.lateness_ns),
             stalls_count=self.stalls_count,
+            connections_count=self.connections_count,
+            tokens_minted_count=tokens_minted_count,
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import select
+import ssl
 import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -31,18 +33,22 @@ class AgentStub:
     Attributes:
         plan: What it answers and when.
         base_url: What a client's `base_url` must be.
-        token: The only bearer token it accepts; it went there through a pipe.
+        token: The bearer token it accepts; it went there through a pipe.
+        client_secret: Secret of the plan's service principal, for its OAuth paths.
+        ca_pem: The root a client must trust to speak HTTPS with it; else None.
         model: A name such as a real endpoint has.
         scheduling: How the system runs it: realtime, raised or ordinary.
     """
 
     model = "ka-00000000-endpoint"
 
-    def __init__(self, plan: StubPlan | None = None) -> None:
+    def __init__(self, plan: StubPlan | None = None, *, loop: str = "precise") -> None:
         from harness.settings import child_environment
 
+        self._loop = loop
         self.plan = plan or StubPlan()
         self.token = SecretStr(secrets.token_urlsafe(24))
+        self.client_secret = SecretStr(secrets.token_urlsafe(24))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.agents.stub"],
@@ -57,6 +63,7 @@ class AgentStub:
             ready = self._start()
             self.base_url: str = ready["base_url"]
             self.scheduling: str = ready["scheduling"]
+            self.ca_pem: str | None = ready.get("ca_pem")
         except BaseException:
             self.close()
             raise
@@ -77,12 +84,19 @@ class AgentStub:
 
     def facts(self) -> dict[str, str | float]:
         """Return what two figures taken with stubs must share to be comparable."""
-        return {
+        facts: dict[str, str | float] = {
             "agent_ttft_ms": self.plan.ttft_s * 1000,
             "agent_itl_ms": self.plan.itl_s * 1000,
             "agent_tokens": self.plan.tokens,
             "agent_scheduling": self.scheduling,
         }
+        usual = StubPlan(
+            ttft_s=self.plan.ttft_s, itl_s=self.plan.itl_s, tokens=self.plan.tokens
+        )
+        if self.plan != usual:
+            whole = json.dumps(self.plan.to_mapping(), sort_keys=True).encode()
+            facts["agent_plan"] = hashlib.sha256(whole).hexdigest()[:12]
+        return facts
 
     def statement(self) -> Statement:
         """Return the stub's account of what it did since the last reset."""
@@ -91,6 +105,10 @@ class AgentStub:
     def reset(self) -> None:
         """Begin a new run in the stub's journal."""
         self._administer("POST", "reset")
+
+    def revoke(self) -> None:
+        """Let it refuse every token that its OAuth paths have given out so far."""
+        self._administer("POST", "revoke")
 
     def close(self) -> None:
         """End the stub; safe to call twice."""
@@ -114,6 +132,8 @@ class AgentStub:
             raise TargetError(msg)
         config = {
             "token": self.token.get_secret_value(),
+            "client_secret": self.client_secret.get_secret_value(),
+            "loop": self._loop,
             "plan": self.plan.to_mapping(),
         }
         ready = b""
@@ -136,11 +156,18 @@ class AgentStub:
         told_at_start: dict[str, str] = json.loads(ready)
         return told_at_start
 
+    def _connection(self, host: str, port: int | None) -> HTTPConnection:
+        if self.ca_pem is None:
+            return HTTPConnection(host, port, timeout=ADMIN_TIMEOUT_S)
+        # The administration is ours on both sides: its certificate may be bad.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return HTTPSConnection(host, port, timeout=ADMIN_TIMEOUT_S, context=context)
+
     def _administer(self, method: str, action: str) -> dict[str, Any]:
         parts = urlsplit(self.base_url)
-        connection = HTTPConnection(
-            parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S
-        )
+        connection = self._connection(parts.hostname or "", parts.port)
         try:
             connection.request(
                 method,

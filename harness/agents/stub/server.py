@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
-import select
-import selectors
+import math
 from typing import TYPE_CHECKING, Any
 
+from harness.agents.stub.answering import Answering, reset
+from harness.agents.stub.capacity import FullError, Slots, StartingError
+from harness.agents.stub.faults import ERROR_CODES, Fault
 from harness.agents.stub.http1 import (
     RejectedError,
     Request,
     RequestReader,
     json_response,
-    stream_head,
+    whole_response,
 )
-from harness.agents.stub.journal import Entry, Journal
-from harness.agents.stub.script import Script
+from harness.agents.stub.identity import OPEN_PATHS, Identity
+from harness.agents.stub.journal import Entry, Journal, Refusal
+from harness.agents.stub.replay import ReplayScript
+from harness.agents.stub.routes import (
+    ADMIN_PREFIX,
+    STATE_PREFIX,
+    Question,
+    read_question,
+    state_of,
+)
+from harness.agents.stub.script import ChatScript, ResponsesScript, Script
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from harness.agents.stub.plan import StubPlan
 
-PREFIX = "/serving-endpoints/"
-ADMIN_PREFIX = "/stub/"
 # Pipelined requests are answered in turn; a client that floods is cut off.
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
-BATCH_TOKENS_MAX = 64
+LOGIN_PAGE = b"<!doctype html><html><title>Sign in</title><pre>Sign in</pre></html>"
 
 
 class StubServer:
@@ -35,40 +42,62 @@ class StubServer:
 
     Args:
         plan: What to answer and when.
-        token: The only bearer token accepted.
+        token: The bearer token that is always accepted.
+        client_secret: Secret of the service principal the plan names.
     """
 
-    def __init__(self, *, plan: StubPlan, token: str) -> None:
+    def __init__(self, *, plan: StubPlan, token: str, client_secret: str) -> None:
         self.plan = plan
-        self.script = Script(plan)
+        self.origin = ""
         self.journal = Journal()
-        self._authorization = f"Bearer {token}".encode("latin-1")
+        self.identity = Identity(
+            token=token,
+            client_id=plan.client_id,
+            client_secret=client_secret,
+            ttl_s=plan.token_ttl_s,
+            clock=SYSTEM_CLOCK,
+        )
+        self.slots = Slots(plan.capacity)
+        self._responses = ResponsesScript(plan)
+        self._chat = ChatScript(plan)
+        self._replays = [ReplayScript(r, speed=plan.replay_speed) for r in plan.replay]
+        self._began_ns: int | None = None
         self._requests_seen = 0
 
-    def authorize(self, request: Request) -> None:
-        """Check the bearer token.
-
-        Raises:
-            RejectedError: If it is missing or another one.
-        """
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, self._authorization):
-            raise RejectedError(
-                401,
-                "UNAUTHENTICATED",
-                "Credential was not sent or was of an unsupported type for this API.",
-            )
-
-    def next_index(self) -> int:
+    def next_index(self, now_ns: int) -> int:
         """Return the index of the next question."""
+        if self._began_ns is None:
+            self._began_ns = now_ns
         index = self._requests_seen
         self._requests_seen += 1
         return index
 
+    def script(self, question: Question, index: int) -> Script:
+        """Return how a question is answered."""
+        if self._replays:
+            return self._replays[index % len(self._replays)]
+        return self._chat if question.chat else self._responses
+
+    def ttft_ns(self, script: Script, index: int) -> int:
+        """Return the TTFT of a question."""
+        if isinstance(script, ReplayScript):
+            return script.ttft_ns
+        return self.plan.ttft_ns(index)
+
+    def fault_of(self, index: int, now_ns: int) -> Fault | None:
+        """Return what to do wrong with a question."""
+        at_s = (now_ns - (self._began_ns or now_ns)) / NS_PER_S
+        for fault in self.plan.faults:
+            if fault.strikes(index + 1, at_s=at_s, seed=self.plan.seed):
+                return fault
+        return None
+
     def reset(self) -> None:
-        """Begin a new run: an empty journal, and the timing's seed from its start."""
+        """Begin a new run: an empty journal, and everything seeded from its start."""
         self.journal = Journal()
+        self.slots = Slots(self.plan.capacity)
         self._requests_seen = 0
+        self._began_ns = None
 
 
 class StubProtocol(asyncio.Protocol):
@@ -83,7 +112,9 @@ class StubProtocol(asyncio.Protocol):
         self._reader = RequestReader()
         self._backlog = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._answer: _Answer | None = None
+        self._answer: Answering | None = None
+        self._slots: Slots | None = None
+        self._waiting = False
         self._serving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,6 +123,7 @@ class StubProtocol(asyncio.Protocol):
             msg = "the stub serves stream sockets only"
             raise TypeError(msg)
         self._transport = transport
+        self._server.journal.connections_count += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop an answer that nobody reads any more."""
@@ -100,12 +132,13 @@ class StubProtocol(asyncio.Protocol):
         if self._answer is not None:
             self._answer.cancel()
             self._answer = None
+        self._leave()
 
     def pause_writing(self) -> None:
         """Hold the answer back: the client reads too slowly."""
         if self._answer is not None:
             self._server.journal.stalls_count += 1
-            self._answer.pause()
+            self._answer.cancel()
 
     def resume_writing(self) -> None:
         """Go on with an answer that was held back."""
@@ -115,7 +148,7 @@ class StubProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer the requests as they become whole, one after the other."""
         received_ns = SYSTEM_CLOCK.monotonic_ns()
-        if self._answer is not None:
+        if self._busy:
             self._backlog += data
             if len(self._backlog) > BACKLOG_BYTES_MAX and self._transport is not None:
                 self._transport.abort()
@@ -123,9 +156,14 @@ class StubProtocol(asyncio.Protocol):
         self._reader.feed(data)
         self._serve(received_ns)
 
-    def finished(self, *, keeps_alive: bool) -> None:
+    @property
+    def _busy(self) -> bool:
+        return self._answer is not None or self._waiting
+
+    def _answered(self, keeps_alive: bool) -> None:  # noqa: FBT001 - one argument
         """Go on with the next request, called when an answer is written."""
         self._answer = None
+        self._leave()
         if self._transport is None:
             return
         if not keeps_alive:
@@ -137,9 +175,14 @@ class StubProtocol(asyncio.Protocol):
         self._reader.feed(waiting)
         self._serve(SYSTEM_CLOCK.monotonic_ns())
 
+    def _leave(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.leave(SYSTEM_CLOCK.monotonic_ns())
+
     def _serve(self, received_ns: int) -> None:
         self._serving = True
-        while self._answer is None and self._transport is not None:
+        while not self._busy and self._transport is not None:
             try:
                 request = self._reader.next_request()
                 if request is None:
@@ -158,214 +201,187 @@ class StubProtocol(asyncio.Protocol):
 
     def _reject(self, error: RejectedError) -> None:
         self._server.journal.rejected[error.error_code] += 1
+        self._write_error(error.status, error.error_code, str(error), error.closes)
+
+    def _write_error(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        closes: bool = False,  # noqa: FBT001, FBT002 - private
+        retry_after: str = "",
+    ) -> None:
         if self._transport is None:
             return
-        body = {"error_code": error.error_code, "message": str(error)}
-        self._transport.write(json_response(error.status, body, closes=error.closes))
-        if error.closes:
+        # The OAuth paths have a form of their own.
+        body = (
+            {"error": code, "error_description": message}
+            if code.islower()
+            else {"error_code": code, "message": message}
+        )
+        self._transport.write(
+            json_response(status, body, closes=closes, retry_after=retry_after)
+        )
+        if closes:
             self._close()
 
     def _dispatch(self, request: Request, received_ns: int) -> None:
-        transport = self._transport
+        transport, server = self._transport, self._server
         if transport is None:
             return
-        server = self._server
-        server.authorize(request)
-        if request.path.startswith(ADMIN_PREFIX):
-            body = _administer(server, request)
+        if request.path in OPEN_PATHS:
+            body = server.identity.serve(request, origin=server.origin)
             transport.write(json_response(200, body))
             return
-        model, stream = _read_question(request)
-        index = server.next_index()
-        request_id = f"stub-{index:08d}"
-        first_due_ns = received_ns + server.plan.ttft_ns(index)
-        entry = Entry(
-            request_id=request_id, received_ns=received_ns, first_due_ns=first_due_ns
-        )
-        server.journal.begin(entry)
-        self._answer = _Answer(
-            protocol=self,
-            transport=transport,
-            server=server,
-            entry=entry,
-            model=model,
-            keeps_alive=request.keeps_alive,
-            stream=stream,
-        )
-        self._answer.start()
-
-
-class _Answer:
-    """One answer under way, on an absolute schedule: no delay adds up."""
-
-    def __init__(
-        self,
-        *,
-        protocol: StubProtocol,
-        transport: asyncio.Transport,
-        server: StubServer,
-        entry: Entry,
-        model: str,
-        keeps_alive: bool,
-        stream: bool,
-    ) -> None:
-        self._protocol = protocol
-        self._transport = transport
-        self._journal = server.journal
-        self._script = server.script
-        self._itl_ns = server.plan.itl_ns
-        self._tokens = server.plan.tokens
-        self._entry = entry
-        self._model = model
-        self._keeps_alive = keeps_alive
-        self._stream = stream
-        self._timer: asyncio.Handle | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def start(self) -> None:
-        """Write the head of a stream and wait for the first token's time."""
-        if self._stream:
-            entry = self._entry
-            self._transport.write(
-                stream_head(request_id=entry.request_id)
-                + self._script.head(request_id=entry.request_id, model=self._model)
-            )
-        self._write_what_is_due()
-
-    def cancel(self) -> None:
-        """Write nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def pause(self) -> None:
-        """Hold back until `resume`."""
-        self.cancel()
-
-    def resume(self) -> None:
-        """Go on; what became due meanwhile is written at once."""
-        self._write_what_is_due()
-
-    def _write_what_is_due(self) -> None:
-        if self._stream:
-            self._write_tokens()
+        server.identity.authorize(request)
+        if request.path.startswith(ADMIN_PREFIX):
+            transport.write(json_response(200, _administer(server, request)))
+        elif request.path.startswith(STATE_PREFIX):
+            running = server.slots.is_running(received_ns)
+            state = state_of(request, server.plan, running=running)
+            transport.write(json_response(200, state))
         else:
-            self._write_body()
+            self._take_question(transport, request, received_ns)
 
-    def _write_tokens(self) -> None:
-        entry, script, journal = self._entry, self._script, self._journal
-        request_id = entry.request_id
-        # What is due together goes out together: a write per token would cost both
-        # sides a system call each. But no answer holds up the others for long.
-        frames: list[bytes] = []
-        while entry.tokens_sent < self._tokens:
-            due_ns = entry.first_due_ns + entry.tokens_sent * self._itl_ns
-            now_ns = SYSTEM_CLOCK.monotonic_ns()
-            if due_ns > now_ns:
-                self._wake_at(due_ns, now_ns)
-                break
-            if len(frames) == BATCH_TOKENS_MAX:
-                self._timer = self._loop.call_soon(self._write_what_is_due)
-                break
-            frames.append(script.token(entry.tokens_sent, request_id=request_id))
-            journal.wrote(entry, due_ns=due_ns, now_ns=now_ns)
-        if frames:
-            self._transport.write(b"".join(frames))
-        if entry.tokens_sent == self._tokens:
-            self._finish(script.tail(request_id=request_id, model=self._model))
-
-    def _write_body(self) -> None:
-        entry = self._entry
-        due_ns = entry.first_due_ns + (self._tokens - 1) * self._itl_ns
-        now_ns = SYSTEM_CLOCK.monotonic_ns()
-        if due_ns > now_ns:
-            self._wake_at(due_ns, now_ns)
+    def _take_question(
+        self, transport: asyncio.Transport, request: Request, received_ns: int
+    ) -> None:
+        server = self._server
+        question = read_question(request)
+        index = server.next_index(received_ns)
+        fault = server.fault_of(index, received_ns)
+        if fault is not None and self._refuse(fault, index, received_ns):
             return
-        self._journal.wrote(entry, due_ns=due_ns, now_ns=now_ns, tokens=self._tokens)
-        body = self._script.body(request_id=entry.request_id, model=self._model)
-        self._finish(
-            json_response(
-                200, body, request_id=entry.request_id, closes=not self._keeps_alive
+        request_id = f"stub-{index:08d}"
+        script = server.script(question, index)
+        ttft_ns = server.ttft_ns(script, index)
+        entry = Entry(
+            request_id=request_id,
+            received_ns=received_ns,
+            first_due_ns=received_ns + ttft_ns,
+            fault=fault.kind if fault else None,
+        )
+        answer = Answering(
+            transport=transport,
+            script=script,
+            entry=entry,
+            journal=server.journal,
+            index=index,
+            model=question.model,
+            stream=question.stream,
+            keeps_alive=request.keeps_alive,
+            fault=fault,
+            on_end=self._answered,
+        )
+        slots = server.slots
+
+        def begin(at_ns: int) -> None:
+            self._waiting = False
+            self._slots = slots
+            if self._transport is None:
+                self._leave()  # it went away while it waited
+                return
+            entry.queued_ns = at_ns - received_ns if at_ns > received_ns else 0
+            entry.first_due_ns = received_ns + entry.queued_ns + ttft_ns
+            server.journal.begin(entry)
+            self._answer = answer
+            answer.start()
+
+        try:
+            at_once = slots.enter(
+                received_ns, begin, takes_ns=ttft_ns + answer.takes_ns
+            )
+        except StartingError as error:
+            wait_s = max(1, math.ceil(error.ready_in_s))
+            self._refused(index, received_ns, 503, "", str(wait_s))
+        except FullError as error:
+            wait_s = max(1, math.ceil(error.free_in_s))
+            self._refused(index, received_ns, 429, "", str(wait_s))
+        else:
+            self._waiting = not at_once and self._answer is None
+
+    def _refuse(self, fault: Fault, index: int, received_ns: int) -> bool:
+        """Do a fault that gives no answer; return whether it was one."""
+        transport = self._transport
+        if transport is None:
+            return True
+        kind = fault.kind
+        if kind in {"status", "html", "expire-token"}:
+            if kind == "expire-token":
+                self._server.identity.revoke()
+            status = 401 if kind == "expire-token" else fault.status
+            page = LOGIN_PAGE if kind == "html" else b""
+            self._refused(
+                index,
+                received_ns,
+                status,
+                fault.error_code,
+                fault.retry_after,
+                page=page,
+            )
+            return True
+        if kind not in {"reset", "close", "hang"}:
+            return False
+        self._server.journal.refuse(
+            Refusal(
+                number=index + 1, received_ns=received_ns, status=0, error_code=kind
             )
         )
+        if kind == "hang":
+            self._waiting = True
+        elif kind == "reset":
+            reset(transport)
+            self._transport = None
+        else:
+            self._close()
+        return True
 
-    def _wake_at(self, due_ns: int, now_ns: int) -> None:
-        self._timer = self._loop.call_later(
-            (due_ns - now_ns) / NS_PER_S, self._write_what_is_due
+    def _refused(
+        self,
+        index: int,
+        received_ns: int,
+        status: int,
+        code: str,
+        retry_after: str,
+        *,
+        page: bytes = b"",
+    ) -> None:
+        code = code or ERROR_CODES.get(status, "")
+        wait_s = float(retry_after) if retry_after.replace(".", "").isdigit() else None
+        self._server.journal.refuse(
+            Refusal(
+                number=index + 1,
+                received_ns=received_ns,
+                status=status,
+                error_code=code,
+                retry_after_s=wait_s,
+            )
         )
-
-    def _finish(self, last_bytes: bytes) -> None:
-        self._entry.finished = True
-        self._transport.write(last_bytes)
-        self._protocol.finished(keeps_alive=self._keeps_alive)
-
-
-if hasattr(selectors, "EpollSelector"):
-
-    class _PreciseSelector(selectors.EpollSelector):
-        """Sleeps to the microsecond: epoll alone rounds up to the millisecond."""
-
-        def select(
-            self, timeout: float | None = None
-        ) -> list[tuple[selectors.SelectorKey, int]]:
-            if timeout is not None and timeout > 0:
-                select.select([self.fileno()], [], [], timeout)
-                timeout = 0
-            return super().select(timeout)
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop whose timers are as exact as the system allows."""
-    if hasattr(selectors, "EpollSelector"):
-        return asyncio.SelectorEventLoop(_PreciseSelector())
-    return asyncio.new_event_loop()
+        if page and self._transport is not None:
+            self._transport.write(
+                whole_response(
+                    status, "text/html; charset=utf-8", page, retry_after=retry_after
+                )
+            )
+        elif not page:
+            message = f"refused as planned ({status})"
+            self._write_error(status, code, message, retry_after=retry_after)
 
 
 def _administer(server: StubServer, request: Request) -> dict[str, Any]:
-    """Serve the stub's own paths, which the platform does not have."""
+    """Serve the stub's own paths, which the platform does not have.
+
+    Raises:
+        RejectedError: If there is no such path.
+    """
     action = (request.method, request.path.removeprefix(ADMIN_PREFIX))
     if action == ("GET", "journal"):
-        return server.journal.statement().to_mapping()
+        minted = server.identity.minted_count
+        return server.journal.statement(tokens_minted_count=minted).to_mapping()
     if action == ("POST", "reset"):
         server.reset()
         return {}
+    if action == ("POST", "revoke"):
+        server.identity.revoke()
+        return {}
     raise RejectedError(404, "ENDPOINT_NOT_FOUND", f"no {request.path} here")
-
-
-def _read_question(request: Request) -> tuple[str, bool]:
-    """Return (model, whether to stream) of a question.
-
-    Raises:
-        RejectedError: If the path, the verb or the body is not a question.
-    """
-    route = request.path.removeprefix(PREFIX)
-    name = route.removesuffix("/invocations")
-    by_model = route == "responses"
-    if not request.path.startswith(PREFIX) or not (
-        by_model or (route.endswith("/invocations") and name and "/" not in name)
-    ):
-        raise RejectedError(
-            404, "ENDPOINT_NOT_FOUND", f"no serving endpoint at {request.path}"
-        )
-    if request.method != "POST":
-        raise RejectedError(405, "BAD_REQUEST", f"{request.method} is not allowed")
-    try:
-        body = json.loads(request.body)
-    except (ValueError, RecursionError) as error:
-        msg = "Bad request: the body is not JSON"
-        raise RejectedError(400, "MALFORMED_REQUEST", msg) from error
-    if not isinstance(body, dict):
-        raise RejectedError(
-            400, "MALFORMED_REQUEST", "Bad request: the body is not a JSON object"
-        )
-    model = body.get("model") if by_model else name
-    if not isinstance(model, str) or not model:
-        raise RejectedError(400, "INVALID_PARAMETER_VALUE", "Missing model")
-    question = body.get("input")
-    if not isinstance(question, (list, str)) or not question:
-        raise RejectedError(400, "INVALID_PARAMETER_VALUE", "Missing input")
-    stream = body.get("stream", False)
-    if not isinstance(stream, bool):
-        raise RejectedError(
-            400, "INVALID_PARAMETER_VALUE", "stream must be true or false"
-        )
-    return model, stream
