@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from harness.agents.cli import app as agent_app
 from harness.errors import HarnessError
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
@@ -46,6 +47,9 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True)
 app.add_typer(
     config_app, name="config", help="Show the settings and where they come from."
+)
+app.add_typer(
+    agent_app, name="agent", help="Ask, await, record or stand in for an agent."
 )
 monitor_app = typer.Typer(no_args_is_help=True)
 app.add_typer(monitor_app, name="monitor", help="Watch runs in a browser.")

@@ -63,6 +63,7 @@ class AgentClient(ClientCore):
         *,
         stream: bool = True,
         extra: Mapping[str, Any] | None = None,
+        on_event: Callable[[str, int], object] | None = None,
     ) -> Answer:
         """Ask and return the whole answer.
 
@@ -72,6 +73,8 @@ class AgentClient(ClientCore):
                 token; otherwise it comes in one body.
             extra: Further members of the request, such as
                 `{"databricks_options": {"return_trace": True}}`.
+            on_event: Called with the data of every stream event, as it came, and
+                when it was read.
 
         Raises:
             AgentCallError: If there is no usable answer; see `harness.agents.errors`.
@@ -82,7 +85,7 @@ class AgentClient(ClientCore):
             question, route=self._settle_route(), stream=stream, extra=extra
         )
         while True:
-            exchange = self._exchange(deadline)
+            exchange = self._exchange(deadline, on_event)
             course.before()
             try:
                 for _ in self._pieces(outgoing, exchange, deadline):

@@ -175,9 +175,16 @@ class ClientCore:
             renewable=self._authorization.renewable,
         )
 
-    def _exchange(self, deadline: Deadline) -> Exchange:
+    def _exchange(
+        self,
+        deadline: Deadline,
+        on_event: Callable[[str, int], object] | None = None,
+    ) -> Exchange:
         return Exchange(
-            deadline=deadline.renew(), clock=self._clock, origin=self._origin
+            deadline=deadline.renew(),
+            clock=self._clock,
+            origin=self._origin,
+            on_event=on_event,
         )
 
     def _outgoing(

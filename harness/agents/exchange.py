@@ -16,7 +16,7 @@ from harness.agents.errors import (
 from harness.agents.sse import FrameTooLargeError, SseParser
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness.agents.deadline import Deadline
     from harness.clock import Clock
@@ -38,11 +38,20 @@ class Exchange:
         deadline: When the call must be over.
         clock: Source of every timestamp.
         origin: Address of the workspace.
+        on_event: Called with the data of every stream event and when it was read.
     """
 
-    def __init__(self, *, deadline: Deadline, clock: Clock, origin: str) -> None:
+    def __init__(
+        self,
+        *,
+        deadline: Deadline,
+        clock: Clock,
+        origin: str,
+        on_event: Callable[[str, int], object] | None = None,
+    ) -> None:
         self.builder = AnswerBuilder(sent_ns=clock.monotonic_ns(), origin=origin)
         self._deadline = deadline
+        self._on_event = on_event
         self._clock = clock
         self._parser = SseParser()
         self._status = 0
@@ -100,7 +109,11 @@ class Exchange:
         at_ns = self._clock.monotonic_ns()
         add = self.builder.add_event
         try:
-            news = [add(event.data, at_ns) for event in self._parser.feed(chunk)]
+            events = self._parser.feed(chunk)
+            if self._on_event is not None:
+                for event in events:
+                    self._on_event(event.data, at_ns)
+            news = [add(event.data, at_ns) for event in events]
         except FrameTooLargeError as error:
             msg = f"the stream holds {error}"
             partial = self.builder.text

@@ -75,12 +75,11 @@ def read_state(body: bytes, *, model: str) -> EndpointState:
     state = parsed["state"]
     entities = as_list(as_mapping(parsed.get("config")).get("served_entities"))
     deployments = [
-        as_text(as_mapping(as_mapping(entity).get("state")).get("deployment"))
-        or as_text(
-            as_mapping(as_mapping(entity).get("state")).get("deployment_state_message")
+        " ".join(
+            as_text(told.get(name)) or ""
+            for name in ("deployment", "deployment_state_message")
         )
-        or ""
-        for entity in entities
+        for told in (as_mapping(as_mapping(e).get("state")) for e in entities)
     ]
     zero: bool | None = None
     if deployments:

@@ -90,7 +90,7 @@ def missing_for(settings: Settings, subject: str) -> list[Missing]:
     if subject == "dsn":
         return _needed(settings, "target.postgres_dsn")
     if subject == "agent":
-        return _needed(settings, "agent.token", "agent.base_url", "agent.model")
+        return _missing_for_agent(settings)
     if subject == "lakebase":
         return _missing_for_lakebase(settings)
     return []
@@ -127,6 +127,20 @@ def workspace_missing(
         )
         missing.append(Missing(need=need, text=text))
     return missing
+
+
+def _missing_for_agent(settings: Settings) -> list[Missing]:
+    databricks = settings.databricks
+    missing: list[Missing] = []
+    # A token of its own, or a login that gets one and knows the workspace.
+    oauth = databricks.client_id is not None and databricks.client_secret is not None
+    login = oauth or databricks.config_profile is not None
+    if not login:
+        missing += _needed(settings, "agent.token")
+    known = databricks.config_profile or (oauth and databricks.workspace_url)
+    if settings.agent.token is not None or not known:
+        missing += _needed(settings, "agent.base_url")
+    return missing + _needed(settings, "agent.model")
 
 
 def _missing_for_lakebase(settings: Settings) -> list[Missing]:

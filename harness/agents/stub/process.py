@@ -42,10 +42,13 @@ class AgentStub:
 
     model = "ka-00000000-endpoint"
 
-    def __init__(self, plan: StubPlan | None = None, *, loop: str = "precise") -> None:
+    def __init__(
+        self, plan: StubPlan | None = None, *, loop: str = "precise", port: int = 0
+    ) -> None:
         from harness.settings import child_environment
 
         self._loop = loop
+        self._port = port
         self.plan = plan or StubPlan()
         self.token = SecretStr(secrets.token_urlsafe(24))
         self.client_secret = SecretStr(secrets.token_urlsafe(24))
@@ -134,6 +137,7 @@ class AgentStub:
             "token": self.token.get_secret_value(),
             "client_secret": self.client_secret.get_secret_value(),
             "loop": self._loop,
+            "port": self._port,
             "plan": self.plan.to_mapping(),
         }
         ready = b""
