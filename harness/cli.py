@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from harness.agents.cli import app as agent_app
 from harness.errors import HarnessError
+from harness.lakebase.standin import cli as standin_cli
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
 from harness.reports.experiments import cli as experiments_cli
@@ -56,6 +57,7 @@ app.add_typer(monitor_app, name="monitor", help="Watch runs in a browser.")
 
 reports_cli.add_commands(app)
 experiments_cli.add_commands(app)
+standin_cli.add_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

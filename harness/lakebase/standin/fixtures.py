@@ -1,4 +1,4 @@
-"""Fixtures `lakebase_standin`, `make_lakebase_standin`: a Lakebase on this machine."""
+"""Fixtures of the stand-in: a Lakebase on this machine, and a network to spoil."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness.lakebase.standin.fault_proxy import FaultProxy
     from harness.lakebase.standin.standin import LakebaseStandin
     from harness.postgres.server import Server
 
 
-# The largest size whose limit a backing server of ours can hold.
-BACKING_CONNECTIONS = 900
+# A fault every two seconds for ten minutes; the same ones in every run.
+FLAKY_SEED, FLAKY_S, FLAKY_FAULTS = 1, 600.0, 300
 
 
 @pytest.fixture(scope="session")
 def standin_postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The Postgres behind stand-ins: the target, or an embedded one of its own.
-
-    Of its own, because stand-ins end sessions and empty caches, and because the
-    stand-in ends TLS: a second encryption behind it would only cost time.
-    """
-    from harness.postgres.embedded import start_embedded
+    """The Postgres behind stand-ins: the target, or an embedded one of its own."""
+    from harness.lakebase.standin.provision import start_plain_backing
     from harness.postgres.targets import resolve
     from harness.settings.fixtures import settings_of
 
@@ -33,12 +30,7 @@ def standin_postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
     if resolve(settings).target in {"dsn", "docker"}:
         yield request.getfixturevalue("postgres")
         return
-    server = start_embedded(
-        settings,
-        reason="behind a stand-in",
-        tls=False,
-        max_connections=BACKING_CONNECTIONS,
-    )
+    server = start_plain_backing(settings)
     yield server
     server.close()
 
@@ -69,3 +61,37 @@ def lakebase_standin(
 ) -> LakebaseStandin:
     """A stand-in that behaves as the service does, at the service's pace."""
     return make_lakebase_standin()
+
+
+@pytest.fixture
+def make_fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Return a factory of fault proxies: `make_fault_proxy(host, port, seed=1)`.
+
+    Between any client and any server; each is ended at teardown.
+    """
+    from harness.lakebase.standin.fault_proxy import FaultProxy
+
+    with ExitStack() as stack:
+
+        def make(host: str, port: int, *, seed: int = 0) -> FaultProxy:
+            return stack.enter_context(FaultProxy(host, port, seed=seed))
+
+        yield make
+
+
+@pytest.fixture
+def flaky_lakebase_standin(
+    lakebase_standin: LakebaseStandin, make_fault_proxy: Callable[..., FaultProxy]
+) -> LakebaseStandin:
+    """A stand-in on a bad network: a fault about every two seconds, then health.
+
+    Its `port` is the proxy's; its own `direct_port` has no faults.
+    """
+    from harness.lakebase.standin.faults import random_timetable
+    from harness.lakebase.standin.plan import HOST
+
+    proxy = make_fault_proxy(HOST, lakebase_standin.direct_port, seed=FLAKY_SEED)
+    lakebase_standin.port = proxy.port
+    lakebase_standin.proxy = proxy
+    proxy.play(random_timetable(FLAKY_SEED, duration_s=FLAKY_S, faults=FLAKY_FAULTS))
+    return lakebase_standin

@@ -16,6 +16,7 @@ from harness.lakebase.standin.plan import HOST, StandinPlan
 from harness.postgres.server import ConnectArguments
 
 if TYPE_CHECKING:
+    from harness.lakebase.standin.fault_proxy import FaultProxy
     from harness.postgres.server import Server
 
 
@@ -29,7 +30,9 @@ class LakebaseStandin(ChildProcess):
 
     Attributes:
         url: What DATABRICKS_HOST must be.
-        port: Port of every host name it tells.
+        port: Port of every host name it tells; a proxy's, where there is one.
+        direct_port: Its own port.
+        proxy: The fault proxy before it, if there is one.
         root_file: The only certificate authority a client need trust.
         user: Who the workspace token belongs to.
         endpoint: Name of the Autoscaling endpoint that is there from the start.
@@ -50,6 +53,8 @@ class LakebaseStandin(ChildProcess):
         self._hosts: dict[str, str] = {}
         self.url: str = self.ready["url"]
         self.port: int = self.ready["port"] or 0
+        self.direct_port = self.port
+        self.proxy: FaultProxy | None = None
         self.root_file = Path(self._folder.name) / "root.crt"
         self.root_file.write_text(self.ready["root"])
         self.user = self.plan.user
