@@ -52,7 +52,7 @@ class Kill:
     @property
     def inside_batch(self) -> bool:
         """Whether a micro-batch was under way, which a restart must do again."""
-        return self.begun > self.done
+        return self.begun != self.done
 
 
 class Killer:

@@ -8,11 +8,15 @@ and this module imports nothing of ours.
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 APP_ID_CONF = "spark.databricks.delta.write.txnAppId"
 VERSION_CONF = "spark.databricks.delta.write.txnVersion"
@@ -32,28 +36,29 @@ class MergeSink:
         app_id: Name of this writer, one for each checkpoint and table: under a
             used name, a new checkpoint's batches would count as already written.
             None turns the protection off.
+        only: What holds, in SQL, for every row of the target `t` that this sink
+            touches, such as "t.`source` = 'web'". Two streams that write one table
+            do not stand in each other's way if it tells their partitions apart.
     """
 
     target: str
     keys: tuple[str, ...]
     app_id: str | None
+    only: str | None = None
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
         """Merge one micro-batch."""
         # foreachBatch runs in a clone of the session: what is set on the session
         # the stream was started from has no effect on this MERGE.
         session = frame.sparkSession
+        # Streams of one session share its views: a fixed name would be another's.
         view = f"micro_batch_{uuid.uuid4().hex}"
-        self.source(frame).createOrReplaceTempView(view)
+        source = self.source(frame)
+        source.createOrReplaceTempView(view)
         try:
-            if self.app_id is not None:
-                session.conf.set(APP_ID_CONF, self.app_id)
-                session.conf.set(VERSION_CONF, str(batch_id))
-            session.sql(self.statement(view, frame.columns)).collect()
+            with written_once(session, self.app_id, batch_id):
+                session.sql(self.statement(view, source.columns)).collect()
         finally:
-            if self.app_id is not None:
-                session.conf.unset(APP_ID_CONF)
-                session.conf.unset(VERSION_CONF)
             session.catalog.dropTempView(view)
 
     def source(self, frame: DataFrame) -> DataFrame:
@@ -63,15 +68,43 @@ class MergeSink:
     def statement(self, view: str, columns: list[str]) -> str:
         """Return the MERGE of the rows in *view*."""
         matched = self.when_matched(columns)
-        on = " AND ".join(f"t.{_name(key)} = s.{_name(key)}" for key in self.keys)
+        same = [f"t.{_name(key)} = s.{_name(key)}" for key in self.match_on()]
+        on = " AND ".join([*([self.only] if self.only else []), *same])
         return (
             f"MERGE INTO {self.target} AS t USING {view} AS s ON {on}\n"
             f"{matched}\nWHEN NOT MATCHED THEN INSERT *"
         )
 
+    def match_on(self) -> tuple[str, ...]:
+        """Return the columns that make two rows the same one."""
+        return self.keys
+
     def when_matched(self, columns: list[str]) -> str:
         """Return the clause for a key that is in the table already."""
         raise NotImplementedError
+
+
+@contextmanager
+def written_once(
+    session: SparkSession, app_id: str | None, batch_id: int
+) -> Iterator[None]:
+    """Let Delta skip what this batch has written already, table by table.
+
+    Args:
+        session: The frame's own: foreachBatch runs in a clone of the outer one.
+        app_id: See `MergeSink.app_id`; None does nothing.
+        batch_id: Of the micro-batch.
+    """
+    if app_id is None:
+        yield
+        return
+    session.conf.set(APP_ID_CONF, app_id)
+    session.conf.set(VERSION_CONF, str(batch_id))
+    try:
+        yield
+    finally:
+        session.conf.unset(APP_ID_CONF)
+        session.conf.unset(VERSION_CONF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +119,7 @@ class UpsertSink(MergeSink):
 
     def source(self, frame: DataFrame) -> DataFrame:
         """Return the latest row of each key."""
-        from pyspark.sql import Window
-        from pyspark.sql import functions as f
-
-        rank = f"_rank_{uuid.uuid4().hex}"
-        # Equal sequences would be decided by chance; the other columns decide.
-        others = [
-            column
-            for column in frame.columns
-            if column not in {*self.keys, self.sequence}
-        ]
-        order: list[Column] = [
-            f.col(_name(column)).desc() for column in (self.sequence, *others)
-        ]
-        window = Window.partitionBy(*map(_name, self.keys)).orderBy(*order)
-        ranked = frame.withColumn(rank, f.row_number().over(window))
-        return ranked.where(f.col(rank) == 1).drop(rank)
+        return first_of_each(frame, self.keys, (self.sequence,))
 
     def when_matched(self, columns: list[str]) -> str:
         """Replace the row, unless the table has a later one."""
@@ -131,6 +149,108 @@ class AddSink(MergeSink):
             if column not in self.keys
         )
         return f"WHEN MATCHED THEN UPDATE SET {added}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorySink(MergeSink):
+    """Keep every version of each key and how long it held (SCD type 2).
+
+    A version holds from its sequence until the next one's, `valid_to`; the last one
+    has none. A change that comes late is put between its neighbours: the versions of
+    the keys in the micro-batch are ordered anew. A delete is a version like others,
+    so that an older change that comes after it does not bring the row back.
+
+    Attributes:
+        sequence: Column that orders the changes of a key.
+    """
+
+    sequence: str
+
+    def source(self, frame: DataFrame) -> DataFrame:
+        """Return all versions of the keys in the micro-batch, in order."""
+        from pyspark.sql import Window
+        from pyspark.sql import functions as f
+
+        columns = list(frame.columns)
+        keys = [_name(key) for key in self.keys]
+        touched = frame.select(*keys).distinct()
+        where = f" AS t WHERE {self.only}" if self.only else ""
+        known = frame.sparkSession.sql(f"SELECT * FROM {self.target}{where}")  # noqa: S608 - our own names
+        known = known.join(touched, list(self.keys), "left_semi")
+        versions = frame.unionByName(known.select(*map(_name, columns)))
+        versions = first_of_each(versions, (*self.keys, self.sequence), ())
+        following = f.lead(_name(self.sequence)).over(
+            Window.partitionBy(*keys).orderBy(_name(self.sequence))
+        )
+        return versions.withColumn("valid_to", following)
+
+    def match_on(self) -> tuple[str, ...]:
+        """Return the columns that identify a version."""
+        return (*self.keys, self.sequence)
+
+    def when_matched(self, columns: list[str]) -> str:
+        """Only where a version holds can change."""
+        del columns
+        return (
+            "WHEN MATCHED AND NOT (t.valid_to <=> s.valid_to) "
+            "THEN UPDATE SET t.valid_to = s.valid_to"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanOut:
+    """Write each micro-batch to several tables at once.
+
+    Each table remembers the batch by itself: after a crash between two of them, the
+    ones that have it skip it.
+
+    Attributes:
+        sinks: One for each table, with no `app_id` of their own: the setting is the
+            session's, which the threads share.
+        app_id: See `MergeSink.app_id`.
+        threads_count: How many are written at a time.
+    """
+
+    sinks: tuple[Callable[[DataFrame, int], None], ...]
+    app_id: str | None
+    threads_count: int = 2
+
+    def __call__(self, frame: DataFrame, batch_id: int) -> None:
+        """Write one micro-batch; what fails in several tables is raised together."""
+        # Read once, not once for each table.
+        frame.persist()
+        try:
+            with (
+                written_once(frame.sparkSession, self.app_id, batch_id),
+                ThreadPoolExecutor(self.threads_count) as threads,
+            ):
+                running = [threads.submit(s, frame, batch_id) for s in self.sinks]
+                errors = [e for e in (task.exception() for task in running) if e]
+            if errors:
+                msg = f"batch {batch_id}: {len(errors)} of {len(running)} tables failed"
+                raise BaseExceptionGroup(msg, errors)
+        finally:
+            frame.unpersist()
+
+
+def first_of_each(
+    frame: DataFrame, keys: tuple[str, ...], newest_by: tuple[str, ...]
+) -> DataFrame:
+    """Return one row for each key: the one highest in *newest_by*.
+
+    Equal ones would be decided by chance, and differently when a batch comes again;
+    the other columns decide.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as f
+
+    rank = f"_rank_{uuid.uuid4().hex}"
+    others = [c for c in frame.columns if c not in {*keys, *newest_by}]
+    order: list[Column] = [f.col(_name(c)).desc() for c in (*newest_by, *others)]
+    partition = Window.partitionBy(*map(_name, keys))
+    window = partition.orderBy(*(order or [f.lit(1)]))
+    ranked = frame.withColumn(rank, f.row_number().over(window))
+    return ranked.where(f.col(rank) == 1).drop(rank)
 
 
 def _name(column: str) -> str:
