@@ -64,7 +64,7 @@ class Killer:
 
     Args:
         lab: What runs them.
-        queries: The queries of the run.
+        groups: The queries of the run, those together that run together.
         count: How many kills to take.
         seed: Of the moments.
         clock: For the waits between.
@@ -73,7 +73,7 @@ class Killer:
     def __init__(
         self,
         lab: Lab,
-        queries: Sequence[Query],
+        groups: Sequence[Sequence[Query]],
         *,
         count: int,
         seed: int,
@@ -84,22 +84,20 @@ class Killer:
             raise SparkError(msg)
         self._lab = lab
         self._pid = lab.jvm_pid
-        self._queries = queries
+        self._groups = groups
+        self._queries = [query for group in groups for query in group]
         self._clock = clock
-        random = np.random.default_rng(seed)
-        batches_count = min(query.batches_count or 1 for query in queries)
-        chosen = np.sort(random.integers(0, batches_count, count))
-        self._plan = [
-            (int(batch), float(random.random()), bool(index % 2 == 0))
-            for index, batch in enumerate(chosen)
-        ]
+        self._plans = _plans(groups, count=count, seed=seed)
+        self._next_group = 0
         self.kills: list[Kill] = []
 
     def watch(self, place: Place, handles: Sequence[StreamingQuery]) -> None:
-        """Take the kills while the queries run."""
+        """Take the kills while the queries of the next group run."""
+        group, plan = self._groups[self._next_group], self._plans[self._next_group]
+        self._next_group += 1
         batch_s = _FIRST_BATCH_S
-        for batch, fraction, aimed in self._plan:
-            if not self._wait(place, handles, batch):
+        for batch, fraction, aimed in plan:
+            if not self._wait(place, group, handles, batch):
                 break
             seen_ns = self._clock.monotonic_ns()
             if aimed:
@@ -111,9 +109,13 @@ class Killer:
             self.kills.append(self._take(place, aimed=aimed))
 
     def _wait(
-        self, place: Place, handles: Sequence[StreamingQuery], batch: int
+        self,
+        place: Place,
+        group: Sequence[Query],
+        handles: Sequence[StreamingQuery],
+        batch: int,
     ) -> bool:
-        logs = [place.checkpoint(query.name) / "offsets" for query in self._queries]
+        logs = [place.checkpoint(query.name) / "offsets" for query in group]
         return self._until(
             handles, lambda: any((log / str(batch)).exists() for log in logs)
         )
@@ -184,7 +186,8 @@ def recoveries(
     place = lab.place()
     if prepare is not None:
         prepare(place)
-    killer = Killer(lab, queries, count=count, seed=seed)
+    groups = [(query,) for query in queries] if in_turn else [queries]
+    killer = Killer(lab, groups, count=count, seed=seed)
     lab.run(*queries, place=place, in_turn=in_turn, metered=False, watch=killer.watch)
     if not any(kill.inside_batch for kill in killer.kills):
         msg = f"none of {len(killer.kills)} kills hit a micro-batch of {queries}"
@@ -192,6 +195,22 @@ def recoveries(
     for kill in killer.kills:
         run = lab.run(*queries, place=kill.place, in_turn=in_turn, metered=False)
         yield kill, run
+
+
+def _plans(
+    groups: Sequence[Sequence[Query]], *, count: int, seed: int
+) -> list[list[tuple[int, float, bool]]]:
+    """Return the kills of each group: batch, how far into it, and whether aimed."""
+    random = np.random.default_rng(seed)
+    plans: list[list[tuple[int, float, bool]]] = [[] for _ in groups]
+    for index in range(count):
+        chosen = int(random.integers(len(groups)))
+        batches_count = min(query.batches_count or 1 for query in groups[chosen])
+        kill = (
+            int(random.integers(batches_count)), float(random.random()), index % 2 == 0
+        )  # fmt: skip
+        plans[chosen].append(kill)
+    return [sorted(plan, key=lambda kill: kill[0]) for plan in plans]
 
 
 def _last(log: Path) -> int:

@@ -148,11 +148,6 @@ def _batch_figures(
     for batch in batches:
         for part, ms in batch.durations_ms.items():
             split[part] = split.get(part, 0) + ms
-    lags_s = [
-        (batch.ended_at - batch.watermark).total_seconds()
-        for batch in batches
-        if batch.watermark is not None and batch.watermark.year > 1970  # noqa: PLR2004 - Spark's "none yet"
-    ]
     backlogs = [b.backlog_rows for b in batches if b.backlog_rows is not None]
     figures = {
         "rows_count": rows_count,
@@ -167,8 +162,6 @@ def _batch_figures(
         "state_bytes_max": max(batch.state_bytes for batch in batches),
         "rows_dropped_by_watermark": sum(b.rows_dropped_by_watermark for b in batches),
     }
-    if lags_s:
-        figures["watermark_lag_s_last"] = round(lags_s[-1], 3)
     if backlogs:
         figures["backlog_rows_max"] = max(backlogs)
     return figures
