@@ -126,7 +126,7 @@ def session_processor():
                 "open", "first_us BIGINT, last_us BIGINT, count BIGINT"
             )
 
-        def handleInputRows(self, _key, rows, _timer_values):  # noqa: N802 - Spark's
+        def handleInputRows(self, key, rows, timerValues):  # noqa: ARG002, N802, N803
             spans = [tuple(span) for span in self._open.get()]
             merged = merge([*spans, *((r.at_us, r.at_us, 1) for r in rows)], gap_us)
             self._open.put([Row(*span) for span in merged])
@@ -136,8 +136,8 @@ def session_processor():
                 self._handle.registerTimer((last + gap_us) // 1000 + 1)
             return iter([])
 
-        def handleExpiredTimer(self, key, timer_values, _expired):  # noqa: N802 - Spark's
-            now_us = timer_values.getCurrentWatermarkInMs() * 1000
+        def handleExpiredTimer(self, key, timerValues, expiredTimerInfo):  # noqa: ARG002, N802, N803
+            now_us = timerValues.getCurrentWatermarkInMs() * 1000
             spans = [tuple(span) for span in self._open.get()]
             left = [span for span in spans if span[1] + gap_us >= now_us]
             if left:

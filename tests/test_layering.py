@@ -40,7 +40,7 @@ OWNERS = {
     "testcontainers": {"postgres"},
     "sqlalchemy": {"lakebase"},
     # agents/auth.py: OAuth logins of the agent client are the SDK's.
-    "databricks": {"lakebase", "auth"},
+    "databricks": {"lakebase", "auth", "session"},
     "opentelemetry": {"lakebase"},
     "prometheus_client": {"lakebase"},
     "httpcore2": {"agents"},

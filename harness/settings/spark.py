@@ -17,14 +17,25 @@ class SparkSettings(Group):
     """A local Spark, or the address of a remote one."""
 
     master: Annotated[
-        Text, Setting("LAKEGAUGE_SPARK_MASTER", "Master of a local Spark.")
+        Text,
+        Setting(
+            "LAKEGAUGE_SPARK_MASTER",
+            "Master of a local Spark; connect[2] is a Spark Connect server of our own.",
+        ),
     ] = "local[*]"
     remote: Annotated[
         Secret | None,
         Setting(
             "LAKEGAUGE_SPARK_REMOTE",
-            "Spark Connect address sc://host:port; a secret, as it may hold a token.",
+            "Spark Connect address sc://host:port, or databricks; may hold a token.",
             option="--spark-remote",
+        ),
+    ] = None
+    storage: Annotated[
+        Folder | None,
+        Setting(
+            "LAKEGAUGE_SPARK_STORAGE",
+            "Folder that a remote Spark and this process both see, for tables.",
         ),
     ] = None
     driver_memory: Annotated[

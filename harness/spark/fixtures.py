@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
     from harness.spark.lab import Lab, Run
     from harness.spark.session import RunningSpark
 
-_TOOLS: pytest.StashKey[tuple[Java, DeltaJars] | None] = pytest.StashKey()
+    # What a local session is made of; the options are those of the class archive.
+    Tools = tuple[Java, DeltaJars, tuple[str, ...]]
+
+_TOOLS: pytest.StashKey[Tools | None] = pytest.StashKey()
 _QUICK: pytest.StashKey[bool] = pytest.StashKey()
 _RUNNING: pytest.StashKey[RunningSpark] = pytest.StashKey()
 
@@ -63,6 +69,31 @@ def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) 
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose session lacks what it needs, with the name of what is missing.
+
+    Raises:
+        ConfigError: If a test asks for a capability that does not exist.
+    """
+    from harness.spark.backends import Capability, backend_of, needed_by
+
+    if not _uses_spark(item):
+        return
+    names = [name for mark in item.iter_markers("needs") for name in mark.args]
+    needed = needed_by(tuple(names))
+    if "lab" in getattr(item, "fixturenames", ()):
+        needed.add(Capability.FILES)
+    settings = settings_of(item.config).spark
+    backend = backend_of(
+        master=settings.master,
+        remote=settings.remote.get_secret_value() if settings.remote else None,
+        has_storage=settings.storage is not None,
+    )
+    reason = backend.missing(needed)
+    if reason is not None:
+        pytest.skip(reason)
+
+
 def pytest_report_collectionfinish(
     config: pytest.Config, items: list[pytest.Item]
 ) -> list[str]:
@@ -75,7 +106,7 @@ def pytest_report_collectionfinish(
     tools = _tools(config)
     if tools is None:
         return [f"spark: {installed_versions().spark} client, over Spark Connect"]
-    java, jars = tools
+    java, jars, _ = tools
     line = (
         f"spark: {installed_versions().spark} {spark.master}, "
         f"delta {jars.version} ({jars.found}), Java {java.version} ({java.found})"
@@ -103,22 +134,42 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
     """Spark with Delta: one session for the whole run, local unless told otherwise."""
-    from harness.spark.session import local_session, remote_session
+    from harness.spark.backends import connect_threads
+    from harness.spark.connect_server import connect_server
+    from harness.spark.session import QUICK_OPTIONS, local_session, remote_session
 
     settings = settings_of(pytestconfig).spark
-    if settings.remote is not None:
-        opened = remote_session(settings.remote.get_secret_value())
-    else:
-        java, jars = _tools(pytestconfig) or _find(pytestconfig)
-        opened = local_session(
-            java=java,
-            jars=jars,
-            master=settings.master,
-            driver_memory=settings.driver_memory,
-            quick=pytestconfig.stash.get(_QUICK, False),
-            extra_conf=_extra_conf(pytestconfig),
-        )
-    with opened as running:
+    with ExitStack() as stack:
+        if settings.remote is not None:
+            opened = remote_session(settings.remote.get_secret_value())
+        else:
+            java, jars, archive = _tools(pytestconfig) or _find(pytestconfig)
+            quick = pytestconfig.stash.get(_QUICK, False)
+            threads = connect_threads(settings.master)
+            if threads is None:
+                opened = local_session(
+                    java=java,
+                    jars=jars,
+                    master=settings.master,
+                    driver_memory=settings.driver_memory,
+                    quick=quick,
+                    java_options=archive,
+                    extra_conf=_extra_conf(pytestconfig),
+                )
+            else:
+                server = stack.enter_context(
+                    connect_server(
+                        java=java,
+                        jars=jars,
+                        threads=threads,
+                        driver_memory=settings.driver_memory,
+                        java_options=[*archive, *(QUICK_OPTIONS if quick else ())],
+                    )
+                )
+                opened = remote_session(
+                    server.address, server=settings.master, jvm_pid=server.pid
+                )
+        running = stack.enter_context(opened)
         pytestconfig.stash[_RUNNING] = running
         yield running.session
 
@@ -136,7 +187,14 @@ def lab(
     from harness.spark.lab import Lab
 
     running = pytestconfig.stash[_RUNNING]
-    yield Lab(spark, lambda: tmp_path_factory.mktemp("lab"), jvm_pid=running.jvm_pid)
+    storage = settings_of(pytestconfig).spark.storage
+
+    def make_folder() -> Path:
+        if storage is None:
+            return tmp_path_factory.mktemp("lab")
+        return Path(tempfile.mkdtemp(prefix="lakegauge-", dir=storage))
+
+    yield Lab(spark, make_folder, jvm_pid=running.jvm_pid)
     left = [query.name for query in spark.streams.active]
     for query in spark.streams.active:
         query.stop()
@@ -213,7 +271,7 @@ def _uses_spark(item: pytest.Item) -> bool:
     return "spark" in getattr(item, "fixturenames", ()) or _spreads(item)
 
 
-def _tools(config: pytest.Config) -> tuple[Java, DeltaJars] | None:
+def _tools(config: pytest.Config) -> Tools | None:
     """Return Java and the jars, found once; None where the JVM is another's."""
     if _TOOLS not in config.stash:
         settings = settings_of(config).spark
@@ -225,9 +283,13 @@ def _tools(config: pytest.Config) -> tuple[Java, DeltaJars] | None:
     return config.stash[_TOOLS]
 
 
-def _find(config: pytest.Config) -> tuple[Java, DeltaJars]:
+def _find(config: pytest.Config) -> Tools:
+    from harness.spark.archive import archive_options
     from harness.spark.jars import find_jars
     from harness.spark.java import find_java
+
+    def tell(line: str) -> None:
+        _write(config, f"spark: {line}")
 
     settings = settings_of(config).spark
     java = find_java()
@@ -236,9 +298,9 @@ def _find(config: pytest.Config) -> tuple[Java, DeltaJars]:
         folder=settings.delta_jars,
         cache=settings.ivy_cache,
         ivy_settings=settings.ivy_settings,
-        tell=lambda line: _write(config, f"spark: {line}"),
+        tell=tell,
     )
-    return java, jars
+    return java, jars, archive_options(java, tell=tell)
 
 
 def _write(config: pytest.Config, line: str) -> None:

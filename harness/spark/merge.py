@@ -233,6 +233,27 @@ class FanOut:
             frame.unpersist()
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizingSink:
+    """Compact the table every so many micro-batches, after the write.
+
+    Attributes:
+        sink: What writes the micro-batch.
+        target: The table in SQL.
+        every: After this many micro-batches, so never after the first.
+    """
+
+    sink: Callable[[DataFrame, int], None]
+    target: str
+    every: int
+
+    def __call__(self, frame: DataFrame, batch_id: int) -> None:
+        """Write one micro-batch, and compact where it is time."""
+        self.sink(frame, batch_id)
+        if (batch_id + 1) % self.every == 0:
+            frame.sparkSession.sql(f"OPTIMIZE {self.target}").collect()
+
+
 def first_of_each(
     frame: DataFrame, keys: tuple[str, ...], newest_by: tuple[str, ...]
 ) -> DataFrame:

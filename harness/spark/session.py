@@ -17,9 +17,10 @@ from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, SparkError
 from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
+from harness.spark.backends import DATABRICKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -34,7 +35,7 @@ _CONNECT_PORT = 15002
 _CONNECT_TIMEOUT_S = 20.0
 
 # Each would make the session another one than the settings say.
-_FOREIGN_VARIABLES = (
+FOREIGN_VARIABLES = (
     "MASTER",
     "PYSPARK_GATEWAY_PORT",
     "PYSPARK_GATEWAY_SECRET",
@@ -52,7 +53,7 @@ _LOOPBACK = {
     "spark.driver.bindAddress": "127.0.0.1",
 }
 
-_QUICK_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+QUICK_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 # A console full of Hadoop's warnings hides ours: they go to a file.
 _LOG4J = """\
@@ -106,7 +107,9 @@ def local_session(
     master: str = "local[*]",
     driver_memory: str = "2g",
     quick: bool = False,
+    java_options: Sequence[str] = (),
     extra_conf: Mapping[str, str] | None = None,
+    exit_timeout_s: float = _JVM_EXIT_TIMEOUT_S,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[RunningSpark]:
     """Start a JVM with Spark and Delta; stop it and remove its files at the end.
@@ -120,7 +123,9 @@ def local_session(
         driver_memory: Heap of the JVM, such as `2g`.
         quick: Whether a short run matters more than a fast engine: the JVM then
             compiles simply, which halves the CPU time of the first minute.
+        java_options: Further options of the JVM.
         extra_conf: Spark settings besides our own.
+        exit_timeout_s: How long the JVM may take to end before it is killed.
         clock: Measures how long the start took.
 
     Raises:
@@ -133,9 +138,9 @@ def local_session(
         msg = "this process runs a Spark session already; stop it before the harness's"
         raise SparkError(msg)
     folder = Path(tempfile.mkdtemp(prefix="lakegauge-spark-"))
-    wanted = _configuration(
+    wanted = configuration(
         folder,
-        java_options=[*java.options, *(_QUICK_OPTIONS if quick else ())],
+        java_options=[*java.options, *java_options, *(QUICK_OPTIONS if quick else ())],
         jars=jars,
         master=master,
         driver_memory=driver_memory,
@@ -149,7 +154,7 @@ def local_session(
         # Everything below it inherits the environment of the JVM at its start.
         with scrubbed_environment(
             extra={"JAVA_HOME": str(java.home), "PYSPARK_PYTHON": sys.executable},
-            drop=_FOREIGN_VARIABLES,
+            drop=FOREIGN_VARIABLES,
         ):
             try:
                 gateway = _launch(conf, folder)
@@ -158,11 +163,11 @@ def local_session(
                 msg = (
                     f"Spark did not start on {master} with Java {java.version} "
                     f"({java.found}) and {driver_memory} of heap: "
-                    f"{_log_tail(folder) or error}"
+                    f"{log_tail(folder) or error}"
                 )
                 raise SparkError(redact(msg)) from error
         # Where the executors of a local-cluster keep copies of all jars.
-        executors_folder = _spark_home() / "work" / context.applicationId
+        executors_folder = spark_home() / "work" / context.applicationId
         session = SparkSession(context)
         yield RunningSpark(
             session=session,
@@ -174,7 +179,7 @@ def local_session(
             jvm_pid=gateway.proc.pid,
         )
     finally:
-        _stop(gateway)
+        _stop(gateway, exit_timeout_s=exit_timeout_s)
         shutil.rmtree(folder, ignore_errors=True)
         if executors_folder is not None:
             shutil.rmtree(executors_folder, ignore_errors=True)
@@ -182,12 +187,19 @@ def local_session(
 
 @contextmanager
 def remote_session(
-    address: str, *, clock: Clock = SYSTEM_CLOCK
+    address: str,
+    *,
+    server: str = "connect",
+    jvm_pid: int | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[RunningSpark]:
     """Connect to a Spark Connect server; its Delta is the server's matter.
 
     Args:
-        address: `sc://host:port/;token=...`; it may hold a secret.
+        address: `sc://host:port/;token=...`; it may hold a secret. "databricks" asks
+            Databricks Connect, which finds its workspace by itself.
+        server: What a report calls it.
+        jvm_pid: The server's process, where it is on this machine.
         clock: Measures how long connecting took.
 
     Raises:
@@ -195,19 +207,20 @@ def remote_session(
         SparkError: If the server does not answer.
     """
     from pyspark.cloudpickle import register_pickle_by_value
-    from pyspark.sql import SparkSession
 
-    from harness.spark import merge
+    import harness
 
-    # The server runs our sinks, and has no harness to import them from.
-    register_pickle_by_value(merge)  # type: ignore[no-untyped-call] # untyped in pyspark
+    # The server runs our sinks and sources, and has no harness to import them from.
+    register_pickle_by_value(harness)  # type: ignore[no-untyped-call] # untyped in pyspark
     begun_ns = clock.monotonic_ns()
     check_remote(address)
     try:
-        session = SparkSession.builder.remote(address).getOrCreate()
+        session = _connected(address)
         version = session.version
         session.conf.set("spark.sql.shuffle.partitions", "2")
         session.conf.set("spark.sql.session.timeZone", "UTC")
+    except ConfigError:
+        raise
     except Exception as error:  # noqa: BLE001 - gRPC's and pyspark's are many
         cause = redact(str(error).replace(address, "***")).splitlines()[0]
         msg = f"{_REMOTE_SETTING}: {type(error).__name__}: {cause}"
@@ -217,9 +230,10 @@ def remote_session(
             session=session,
             spark_version=version,
             delta_version="server",
-            master="connect",
+            master=server,
             java_major=None,
             start_time_s=(clock.monotonic_ns() - begun_ns) / NS_PER_S,
+            jvm_pid=jvm_pid,
         )
     finally:
         session.stop()
@@ -232,13 +246,15 @@ def check_remote(address: str) -> None:
         ConfigError: If it is no `sc://` address.
         SparkError: If nothing listens.
     """
+    if address == DATABRICKS:
+        return
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or _CONNECT_PORT
     except ValueError:
         parts, host, port = None, None, 0
     if parts is None or parts.scheme != "sc" or not host:
-        msg = f"{_REMOTE_SETTING}: must be sc://host:port"
+        msg = f'{_REMOTE_SETTING}: must be sc://host:port, or "{DATABRICKS}"'
         raise ConfigError(msg)
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
@@ -250,7 +266,24 @@ def check_remote(address: str) -> None:
         raise SparkError(msg) from error
 
 
-def _configuration(
+def _connected(address: str) -> SparkSession:
+    if address == DATABRICKS:
+        try:
+            from databricks.connect import DatabricksSession
+        except ImportError:
+            msg = (
+                f"{_REMOTE_SETTING}: databricks-connect is not installed; it takes the "
+                "place of pyspark, in an environment of its own"
+            )
+            raise ConfigError(msg) from None
+        found: SparkSession = DatabricksSession.builder.getOrCreate()
+        return found
+    from pyspark.sql import SparkSession
+
+    return SparkSession.builder.remote(address).getOrCreate()
+
+
+def configuration(
     folder: Path,
     *,
     java_options: list[str],
@@ -258,6 +291,7 @@ def _configuration(
     master: str,
     driver_memory: str,
 ) -> dict[str, str]:
+    """Return the settings of a local Spark that keeps its files in *folder*."""
     log4j = folder / "log4j2.properties"
     log4j.write_text(_LOG4J.replace("{log}", str(folder / "spark.log")))
     options = [
@@ -287,7 +321,8 @@ def _configuration(
     } | (_LOOPBACK if master.startswith("local") else {})
 
 
-def _spark_home() -> Path:
+def spark_home() -> Path:
+    """Return the folder of the Spark that pyspark brings."""
     import pyspark
 
     return Path(pyspark.__file__).parent
@@ -303,7 +338,7 @@ def _launch(conf: Any, folder: Path) -> Any:
         )
 
 
-def _stop(gateway: Any) -> None:
+def _stop(gateway: Any, *, exit_timeout_s: float) -> None:
     """Stop Spark and end its JVM, so that nothing of it outlives the run."""
     from pyspark import SparkContext
 
@@ -321,13 +356,13 @@ def _stop(gateway: Any) -> None:
     # The JVM ends when this pipe does.
     process.stdin.close()
     try:
-        process.wait(timeout=_JVM_EXIT_TIMEOUT_S)
+        process.wait(timeout=exit_timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def _log_tail(folder: Path) -> str:
+def log_tail(folder: Path) -> str:
     """Return the last lines that the JVM wrote, stack frames left out."""
     lines: list[str] = []
     for name in ("jvm.log", "spark.log"):
