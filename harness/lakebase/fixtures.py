@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import ConfigError, WorkNotDoneError
-from harness.postgres.pool import PoolConfig
+from harness.lakebase.pools import open_pool, pool_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,52 +23,12 @@ if TYPE_CHECKING:
     from harness.postgres.workloads import Witness, Workload
     from harness.settings import Settings
 
-KINDS = ("psycopg", "queue")
 SMOKE_ROWS = 10_000
 SMOKE_DURATION_S = 1.0
 SMOKE_SUFFIX = "_smoke"
 NAME_LENGTH_MAX = 63
 
 POOLS = pytest.StashKey[list["SlotPool"]]()
-
-
-def open_pool(kind: str, server: Server, config: PoolConfig) -> SlotPool:
-    """Open the pool of one library; only this library is imported.
-
-    Raises:
-        ConfigError: There is no such kind.
-    """
-    if kind == "psycopg":
-        from harness.postgres.psycopg_pool import PsycopgPool
-
-        return PsycopgPool(server, config)
-    if kind == "queue":
-        from harness.lakebase.queue_pool import QueuePool
-
-        return QueuePool(server, config)
-    msg = f"pool kind must be one of {', '.join(KINDS)}, got {kind!r}"
-    raise ConfigError(msg)
-
-
-def pool_config(settings: Settings, **overrides: Any) -> PoolConfig:
-    """Return the sizes and timeouts that the settings ask for."""
-    pool = settings.pool
-    size_max = max(1, pool.pool_size + pool.max_overflow)
-    # Whoever gives one bound gets the other to fit.
-    size_min = min(pool.pool_size, overrides.get("size_max", size_max))
-    size_max = max(size_max, overrides.get("size_min", 0))
-    return PoolConfig(
-        **{
-            "size_min": size_min,
-            "size_max": size_max,
-            "checkout_timeout_s": pool.pool_timeout,
-            "statement_timeout_s": pool.command_timeout,
-            "lifetime_max_s": pool.pool_recycle_interval,
-            "prewarm_timeout_s": settings.benchmark.max_pool_init_time,
-            "application_name": settings.security.application_name,
-            **overrides,
-        }
-    )
 
 
 @pytest.fixture

@@ -28,18 +28,15 @@ class MonitoringSettings(Group):
     ] = "INFO"
     enable_performance_monitoring: Annotated[
         Flag,
-        Setting(
-            "ENABLE_PERFORMANCE_MONITORING", "Count and time operations.", used=False
-        ),
+        Setting("ENABLE_PERFORMANCE_MONITORING", "Count and time operations."),
     ] = True
     enable_health_checks: Annotated[
-        Flag, Setting("ENABLE_HEALTH_CHECKS", "Run the health checks.", used=False)
+        Flag, Setting("ENABLE_HEALTH_CHECKS", "Run the health checks.")
     ] = True
     metrics_collection_interval: Annotated[
         Seconds,
         Setting(
             "METRICS_COLLECTION_INTERVAL",
             "Time between two collections, in seconds.",
-            used=False,
         ),
     ] = 60.0

@@ -56,7 +56,6 @@ class PoolSettings(Group):
             "DB_HEALTH_CHECK_INTERVAL",
             "Time between health checks, in seconds.",
             aliases=("HEALTH_CHECK_INTERVAL",),
-            used=False,
         ),
     ] = 300.0
     enable_background_refresh: Annotated[
