@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -155,6 +156,55 @@ class CheckoutTimeoutError(HarnessError, TimeoutError):
             f"size_max={size_max}, in_use={in_use}, "
             f"waiting={'unknown' if waiting is None else waiting})"
             f"{f'; the latest connect failed: {failure}' if failure else ''}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryAttempt:
+    """One failed attempt of an operation.
+
+    Attributes:
+        error: Class name of the exception.
+        sqlstate: The server's code, if it gave one.
+        category: What kind of failure it was.
+        verdict: Whether it might be tried again.
+        duration_s: How long the attempt took, in seconds.
+        wait_s: The wait that followed, in seconds; 0 after the last.
+    """
+
+    error: str
+    sqlstate: str | None
+    category: ErrorCategory
+    verdict: Verdict
+    duration_s: float
+    wait_s: float
+
+
+class OutcomeUnknownError(HarnessError):
+    """An operation may have been done: the answer to it was lost.
+
+    Whoever repeats it may do it twice, so nothing here does. Its cause is the failure.
+
+    Attributes:
+        operation: What it is called.
+        cause: Class name of the failure.
+        attempts: Every attempt of it, the lost one last.
+    """
+
+    __module__ = "harness"
+
+    def __init__(
+        self, operation: str, *, cause: str, attempts: tuple[RetryAttempt, ...] = ()
+    ) -> None:
+        self.operation = operation
+        self.cause = cause
+        self.attempts = attempts
+        self.classification = Classification(
+            ErrorCategory.DATABASE_CONNECTION, Severity.HIGH, Verdict.OUTCOME_UNKNOWN
+        )
+        super().__init__(
+            f"{operation} may or may not have been done ({cause}): look before you "
+            "repeat it"
         )
 
 
