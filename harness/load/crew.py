@@ -270,7 +270,7 @@ class Crew:
             for worker in self.workers:
                 worker.fold_overflow()
             parts = [w.folded for w in self.workers if w.folded is not None]
-            folded = Folded.merged([Folded.of(samples), *parts])
+            folded = Folded.of_share(samples, parts)
             samples = SampleLog.empty()
         measure_from_ns = self.loop.measure_from_ns
         if folded is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.load.samples import SampleLog
 
 Key = TypeVar("Key")
+Number = TypeVar("Number", int, float)
 
 PARTS = ("start_delay", "checkout_wait", "service_time", "response_time")
 
@@ -31,6 +32,9 @@ class Folded:
         per_second: Second of the clock -> completed operations that ended in it.
         workers: Worker index -> operations it finished.
         finished_max_ns: When the last operation finished; 0 without any.
+        dependence: By quantile, how many successive response times are worth one
+            independent one, from those whose order was known; see
+            `harness.load.intervals.dependences`.
     """
 
     histograms: dict[str, LogLinearHistogram]
@@ -38,6 +42,7 @@ class Folded:
     per_second: dict[int, int] = field(default_factory=dict)
     workers: dict[int, int] = field(default_factory=dict)
     finished_max_ns: int = 0
+    dependence: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, log: SampleLog) -> Folded:
@@ -66,7 +71,20 @@ class Folded:
             per_second=_added([part.per_second for part in parts]),
             workers=_added([part.workers for part in parts]),
             finished_max_ns=max((p.finished_max_ns for p in parts), default=0),
+            # Processes wait for the same server: what is worth one sample in each
+            # is worth one sample in all of them together.
+            dependence=_added([part.dependence for part in parts]),
         )
+
+    @classmethod
+    def of_share(cls, log: SampleLog, rest: Sequence[Folded]) -> Folded:
+        """Fold the first samples of a share, whose order is known, with the *rest*."""
+        from harness.load.intervals import dependences
+
+        good = log.where(log.succeeded)
+        order = np.argsort(good.intended_ns, kind="stable")
+        seen = dependences(good.response_time_ns[order])
+        return replace(cls.merged([cls.of(log), *rest]), dependence=seen)
 
     @property
     def completed(self) -> int:
@@ -89,9 +107,9 @@ def counted(values: npt.NDArray[Any]) -> dict[int, int]:
     return {first + int(i): int(counts[i]) for i in np.flatnonzero(counts)}
 
 
-def _added(parts: Sequence[dict[Key, int]]) -> dict[Key, int]:
-    total: dict[Key, int] = {}
+def _added(parts: Sequence[dict[Key, Number]]) -> dict[Key, Number]:
+    total: dict[Key, Number] = {}
     for part in parts:
         for key, count in part.items():
-            total[key] = total.get(key, 0) + count
+            total[key] = total[key] + count if key in total else count
     return total

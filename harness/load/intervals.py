@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,20 @@ from harness.load.histogram import bucket_bounds
 from harness.load.quantiles import QUANTILES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from harness.load.histogram import LogLinearHistogram
 
 CONFIDENCE = 0.95
-# Neighbouring samples resemble each other, so a run is cut into this many batches to
-# see how much: enough to estimate a variance, few enough to be longer than a queue.
-BATCHES = 32
+# Neighbouring samples resemble each other, so a run is cut into batches to see how
+# much: many, because a variance of few is a guess; few, because a batch must be longer
+# than a queue lasts. Both are done and the larger answer counts. The factor beside each
+# is what Student's t asks for a variance of so many: (t / 1.96) ** 2 at 97.5 %.
+BATCHES = {32: 1.083, 10: 1.332}
 # Shorter, and the batches are too short to show any dependence.
-SAMPLES_FOR_BATCHES = 10 * BATCHES
+SAMPLES_FOR_BATCHES = 320
 
 
 def interval_ranks(
@@ -95,22 +100,42 @@ def dependence(
     know less than a thousand independent ones and an interval that ignores this is
     too narrow. The estimate is the variance of the share of samples above
     *quantile* between batches, over the variance it had if they were independent
-    (batch means; Law, Simulation Modeling and Analysis, section 9.5). It sees
-    dependence only over less than a batch, a 32nd of the run.
+    (batch means; Law, Simulation Modeling and Analysis, section 9.5), raised by what
+    its own uncertainty asks for. It sees dependence only over less than a batch, a
+    tenth of the run.
 
     Args:
         values: The samples in the order of their arrival.
         quantile: The value at which the interval is wanted.
     """
-    size = len(values) // BATCHES
     if len(values) < SAMPLES_FOR_BATCHES:
         return 1.0
-    above = values[: size * BATCHES].reshape(BATCHES, size) > quantile
-    share = float(above.mean())
-    if share in {0.0, 1.0}:
-        return 1.0
-    between = float(np.var(above.mean(axis=1), ddof=1))
-    return max(1.0, between * size / (share * (1 - share)))
+    found = [1.0]
+    for batches, factor in BATCHES.items():
+        size = len(values) // batches
+        above = values[: size * batches].reshape(batches, size) > quantile
+        share = float(above.mean())
+        if 0.0 < share < 1.0:
+            between = float(np.var(above.mean(axis=1), ddof=1))
+            found.append(factor * between * size / (share * (1 - share)))
+    return max(found)
+
+
+def dependences(
+    values: npt.NDArray[np.float64] | npt.NDArray[np.int64],
+) -> dict[str, float]:
+    """Return `dependence` at each of p50..p99.9, for what will forget the order.
+
+    Args:
+        values: The samples in the order of their arrival.
+    """
+    if not len(values):
+        return {}
+    at = np.quantile(values, list(QUANTILES.values()), method="inverted_cdf")
+    return {
+        key: dependence(values, float(value))
+        for key, value in zip(QUANTILES, at, strict=True)
+    }
 
 
 def quantile_intervals(
@@ -121,7 +146,7 @@ def quantile_intervals(
     """Return the intervals of p50..p99.9, in the unit of *values*.
 
     One that the samples cannot support is left out, so there may be a quantile
-    without an interval where the samples depend on each other much.
+    without an interval where the samples depend on each other much: run longer.
 
     Args:
         values: The samples in the order of their arrival.
@@ -142,15 +167,23 @@ def quantile_intervals(
 
 
 def histogram_intervals(
-    histogram: LogLinearHistogram, *, confidence: float = CONFIDENCE
+    histogram: LogLinearHistogram,
+    *,
+    confidence: float = CONFIDENCE,
+    dependence: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, tuple[float, float]]:
-    """Return the intervals of p50..p99.9 in ns, as if samples were independent.
+    """Return the intervals of p50..p99.9 in ns.
 
-    A histogram has forgotten the order of its samples: in a queue the true interval
-    is wider.
+    Args:
+        histogram: The samples, whose order is forgotten.
+        confidence: How often an interval encloses the true quantile.
+        dependence: What `dependences` said while the order was known; samples are
+            taken to be independent where it says nothing.
     """
     found = {
-        key: histogram_interval(histogram, q, confidence=confidence)
+        key: histogram_interval(
+            histogram, q, confidence=confidence, dependence=dependence.get(key, 1.0)
+        )
         for key, q in QUANTILES.items()
     }
     return {key: interval for key, interval in found.items() if interval is not None}

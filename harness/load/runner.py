@@ -93,7 +93,7 @@ def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:
     folded = None
     if any(share.folded is not None for share in shares):
         folded = Folded.merged(
-            [share.folded or Folded.of(share.samples) for share in shares]
+            [share.folded or Folded.of_share(share.samples, []) for share in shares]
         )
         samples = SampleLog.empty()
     else:

@@ -11,7 +11,7 @@ BLOCK = "lakegauge"
 
 # History of the schema. A reader refuses a version newer than its own.
 # 1: first.
-# 2: case: thresholds; run: environment, pair.
+# 2: case: thresholds, corrected_ms; run: environment, pair.
 SCHEMA_VERSION = 2
 
 # Flat: facts are compared one by one and shown in one line.
@@ -61,6 +61,9 @@ class CaseBlock(_Block):
             milliseconds, by part and quantile key.
         intervals_ms: 95 % confidence interval of each quantile of the compared values,
             lower and upper end, in milliseconds; see `harness.load.intervals`.
+        corrected_ms: Of a closed loop, each quantile of the response time as measured
+            ("uncorrected") and corrected for coordinated omission after the fact
+            ("corrected"): a guess; see `harness.load.correction`.
         generator_cpu_utilization: CPU time of the load generator per wall time;
             1.0 is one whole core.
         per_second: Completed operations in each whole second of a load run, the
@@ -86,6 +89,7 @@ class CaseBlock(_Block):
     errors: dict[str, int] = Field(default_factory=dict)
     split_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     intervals_ms: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    corrected_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     generator_cpu_utilization: float | None = None
     per_second: list[int] = Field(default_factory=list)
     details: dict[str, Any] = Field(default_factory=dict)

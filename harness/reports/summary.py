@@ -11,6 +11,7 @@ from harness.clock import NS_PER_MS, NS_PER_S
 from harness.load import (
     QUANTILES,
     LogLinearHistogram,
+    corrected_curve,
     samples_needed,
     supported_quantiles,
 )
@@ -111,7 +112,7 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
         ranks = (np.arange(REPLAY_BUDGET) + 0.5) / REPLAY_BUDGET
         values_s = histogram.quantiles(ranks) / NS_PER_S
         split_ms = {part: _histogram_quantiles_ms(parts[part]) for part in SPLIT}
-        bounds_ns = histogram_intervals(histogram)
+        bounds_ns = histogram_intervals(histogram, dependence=result.folded.dependence)
     doubts = doubts_about(result)
     disqualifying = [doubt.sentence for doubt in doubts if doubt.invalid]
     return Measurement(
@@ -142,6 +143,11 @@ def measurement_of_load(result: LoadResult, *, measure: str) -> Measurement:
             "intervals_ms": _in_ms(bounds_ns, unit_ns=1),
             "doubts": [doubt.sentence for doubt in doubts],
             "generator_cpu_utilization": round(result.generator_cpu_utilization, 4),
+            "corrected_ms": (
+                corrected_curve(result).side_by_side_ms()
+                if result.loop == "closed" and result.wall_ns
+                else {}
+            ),
         },
     )
 

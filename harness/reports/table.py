@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _SHOWN_QUANTILES = ("p50", "p95", "p99")
+# A correction by less than this factor is within what two runs differ.
+CORRECTED_SHOWN = 1.5
 # Narrower, and a table of eight columns breaks its words.
 _WIDTH_MIN, _WIDTH_MAX = 124, 150
 
@@ -159,7 +161,32 @@ def _detail_lines(comparisons: Sequence[CaseComparison]) -> list[str]:
             )
             if shown:
                 lines.append(f"{record['name'].removeprefix('test_')}: {shown}")
+        if record is not None and block is not None and block.corrected_ms:
+            lines += _corrected_lines(record, block.corrected_ms)
     return lines
+
+
+def _corrected_lines(
+    record: dict[str, Any], corrected_ms: dict[str, dict[str, float]]
+) -> list[str]:
+    """Show the quantile of a closed loop that its correction changes most."""
+    key = max(
+        corrected_ms,
+        key=lambda name: (
+            corrected_ms[name]["corrected"]
+            / max(corrected_ms[name]["uncorrected"], 1e-6)
+        ),
+    )
+    found = {name: value / 1000 for name, value in corrected_ms[key].items()}
+    if found["corrected"] < CORRECTED_SHOWN * found["uncorrected"]:
+        return []
+    name = record["name"].removeprefix("test_")
+    measured, corrected = (format_duration(value) for value in found.values())
+    line = (
+        f"{name}: {key} {measured} as measured, {corrected} corrected for coordinated "
+        "omission (a guess: an open loop would measure it)"
+    )
+    return [line]
 
 
 def _plain(value: Any) -> str:

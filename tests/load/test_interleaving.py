@@ -18,6 +18,7 @@ from harness.load import (
     run_open_loop,
 )
 from harness.load.interleaving import WRITABLE, Hub, current_hub
+from harness.load.intervals import quantile_intervals
 
 DEADLINE_S = 10.0
 
@@ -279,3 +280,5 @@ def test_waiting_times_are_those_of_an_m_m_c_queue(servers, utilization):
     assert result.completed == result.scheduled
     assert abs(waits_s.mean() - waiting / spare) < half
     assert half < 0.35 * waiting / spare
+    low, high = quantile_intervals(waits_s)["p95"]
+    assert low <= math.log(20 * waiting) / spare <= high

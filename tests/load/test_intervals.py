@@ -107,7 +107,7 @@ def test_p99_of_an_m_m_1_queue_lies_in_its_interval():
             lambda _, clock=clock, random=random: clock.advance(
                 random.exponential(1 / mu)
             ),
-            poisson_arrivals(rate_per_s=rate, duration_s=220, seed=seed),
+            poisson_arrivals(rate_per_s=rate, duration_s=520, seed=seed),
             workers=1,
             warmup_s=20,
             drain_s=100,
@@ -116,6 +116,67 @@ def test_p99_of_an_m_m_1_queue_lies_in_its_interval():
         low, high = quantile_intervals(result.samples.response_time_ns)["p99"]
         enclosed += low <= truth_s * 1e9 <= high
     assert enclosed >= 8
+
+
+def m_m_1_response_times(random, *, count, utilization):
+    """Lindley's recursion from its steady state, with a service rate of 1."""
+    between = random.exponential(1 / utilization, count)
+    service = random.exponential(1, count)
+    busy = random.random() < utilization
+    first = random.exponential(1 / (1 - utilization)) if busy else 0.0
+    walk = np.concatenate(([0.0], np.cumsum(service[:-1] - between[1:])))
+    return walk - np.minimum(-first, np.minimum.accumulate(walk)) + service
+
+
+@pytest.mark.parametrize(
+    ("utilization", "count"), [(0.6, 13_200), (0.8, 50_000), (0.9, 50_000)]
+)
+def test_no_more_than_one_interval_in_twenty_misses_in_a_queue(utilization, count):
+    """Of 400 runs, at p50 and p99; a run too short for an interval claims nothing.
+
+    As if independent, most intervals of the p99 miss it: that is the control.
+    """
+    random = np.random.default_rng(5)
+    misses, naive_misses = {"p50": 0, "p99": 0}, 0
+    for _ in range(400):
+        values = m_m_1_response_times(random, count=count, utilization=utilization)
+        found = quantile_intervals(values)
+        for key in misses:
+            truth = -math.log(1 - QUANTILES[key]) / (1 - utilization)
+            low, high = found.get(key, (0.0, math.inf))
+            misses[key] += not low <= truth <= high
+        low, high = quantile_interval(np.sort(values), 0.99)
+        naive_misses += not low <= truth <= high
+    # 20 expected; with 31 or fewer, 5 % is within what chance explains.
+    assert max(misses.values()) <= 31
+    assert naive_misses > 200
+
+
+def test_a_run_kept_as_histograms_knows_what_its_neighbours_shared():
+    """The interval of a folded run is as wide as that of the same run kept whole."""
+
+    def run(raw_budget):
+        clock, random = ManualClock(), np.random.default_rng(21)
+        return run_open_loop(
+            lambda _: clock.advance(random.exponential(0.01)),
+            poisson_arrivals(rate_per_s=60, duration_s=200, seed=22),
+            workers=1,
+            drain_s=100,
+            raw_budget=raw_budget,
+            clock=clock,
+        )
+
+    whole, folded = run(1_000_000), run(6_000)
+    assert folded.folded is not None
+    ranks = quantile_intervals(whole.samples.response_time_ns)["p50"]
+    known = histogram_intervals(
+        folded.summary.histograms["response_time"],
+        dependence=folded.folded.dependence,
+    )["p50"]
+    forgotten = histogram_intervals(folded.summary.histograms["response_time"])["p50"]
+    width = ranks[1] - ranks[0]
+    assert 0.6 * width < known[1] - known[0] < 1.7 * width
+    assert forgotten[1] - forgotten[0] < 0.5 * width
 
 
 def test_a_histogram_gives_the_interval_of_its_samples_widened_by_its_buckets():
@@ -134,7 +195,7 @@ def test_a_histogram_gives_the_interval_of_its_samples_widened_by_its_buckets():
 
 def test_dependence_of_independent_samples_is_about_one():
     values = np.random.default_rng(4).exponential(size=20_000)
-    assert 1.0 <= dependence(values, float(np.quantile(values, 0.9))) < 1.8
+    assert 1.0 <= dependence(values, float(np.quantile(values, 0.9))) < 3.0
     assert dependence(np.ones(1000), 1.0) == 1.0
     assert dependence(values[:100], 0.5) == 1.0
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from harness.clock import ManualClock
-from harness.load import constant_arrivals, run_open_loop
+from harness.load import constant_arrivals, run_closed_loop, run_open_loop
+from harness.reports.compare import CaseComparison
 from harness.reports.summary import (
     case_block,
     measurement_of_durations,
     measurement_of_load,
     micro_block,
 )
+from harness.reports.table import render
 
 
 def run(**changes):
@@ -34,6 +36,37 @@ def test_each_quantile_of_a_load_run_stands_within_its_interval():
     for key, (low, high) in block.intervals_ms.items():
         assert low < np.quantile(values_ms, float(key[1:].replace("_", ".")) / 100)
         assert np.quantile(values_ms, float(key[1:].replace("_", ".")) / 100) < high
+
+
+def stalled_closed_loop():
+    """1,000 operations of 1 ms, of which 20 in a row take 50 ms."""
+    clock = ManualClock()
+    times = iter([0.001] * 500 + [0.05] * 20 + [0.001] * 480)
+    return run_closed_loop(
+        lambda _: clock.advance(next(times)), workers=1, count=1000, clock=clock
+    )
+
+
+def test_a_closed_loop_stands_corrected_beside_what_it_measured():
+    block = case_block(
+        measurement_of_load(stalled_closed_loop(), measure="response_time"), facts={}
+    )
+    p95 = block.corrected_ms["p95"]
+    assert p95["uncorrected"] == pytest.approx(1.0, rel=0.01)
+    assert p95["corrected"] > 20
+    opened = case_block(measurement_of_load(run(), measure="response_time"), facts={})
+    assert opened.corrected_ms == {}
+
+    record = {
+        "name": "test_stalled",
+        "fullname": "test_stalled",
+        "group": None,
+        "stats": {"rounds": 1000},
+        "extra_info": {"lakegauge": block.model_dump(mode="json")},
+    }
+    comparison = CaseComparison(fullname="test_stalled", status="new", contender=record)
+    shown = render([comparison], baseline_label=None, color=False)
+    assert "corrected for coordinated omission (a guess" in " ".join(shown.split())
 
 
 def test_a_run_kept_as_histograms_has_the_same_intervals():
