@@ -28,7 +28,9 @@ from harness.reports.summary import case_block, measurement_of_load
 RECORDING_TARGET_US = 0.5
 MERGE_TARGET_MS = 10.0
 SUMMARY_TARGET_S = 0.5
+# Over both processes, by how they share them.
 # Arrivals per second -> p50 and p99 of the start delay, in ms.
+WORKERS = {"held": 4, "interleaved": 16}
 START_DELAY_TARGETS_MS = {1000: (0.05, 0.2), 5000: (0.05, 0.2), 10_000: (0.05, 0.3)}
 
 
@@ -175,32 +177,44 @@ def test_start_delay_over_nothing(rate, sized, record_load):
 @pytest.mark.benchmark(group="harness-overhead-start-delay")
 @pytest.mark.parametrize(
     ("connection", "rate"),
-    [("held", 1000), ("held", 5000), ("held", 10_000), ("pool", 5000)],
+    [
+        ("held", 1000),
+        ("held", 5000),
+        ("held", 10_000),
+        ("pool", 5000),
+        ("interleaved", 1000),
+        ("interleaved", 5000),
+        ("interleaved", 10_000),
+    ],
     ids=lambda value: f"rate={value:05d}" if isinstance(value, int) else value,
 )
 def test_start_delay_of_a_point_read(
-    connection, rate, postgres, pgbench_tables, sized, record_load
+    connection, rate, postgres, pgbench_tables, sized, record_load, anchor
 ):
     """The same with a read by primary key, over held connections or a pool's.
 
-    Two processes: of two threads each, or of one with a pool, because checkout and
-    read keep an interpreter busy nearly all of the time.
+    Two processes: of two threads each, of eight workers interleaved in one thread, or
+    of one with a pool, because checkout and read keep an interpreter busy nearly all
+    of the time. pgbench offers the same right before.
     """
     from harness.postgres.pool import PoolConfig
     from harness.postgres.workloads import AccountLookup, Held, Pooled, Witness
 
-    if connection == "held":
-        source, workers = Held(server=postgres), 4
+    if connection in WORKERS:
+        source, workers = Held(server=postgres), WORKERS[connection]
     else:
         one = PoolConfig(size_min=1, size_max=1)
         source, workers = Pooled(server=postgres, config=one), 2
     workload = AccountLookup(source, pgbench_tables, direct=True)
+    pgbench = anchor("select-only", rate_per_s=rate)
+    pgbench.run()
     witness = Witness(workload)
     result = run_open_loop(
         workload,
         constant_arrivals(rate_per_s=rate, duration_s=sized(full=2.2, smoke=0.4)),
         workers=workers,
         processes=sized(full=2, smoke=1),
+        interleaved=connection == "interleaved",
         warmup_s=0.2,
         process_setup=workload.process_setup,
         process_teardown=workload.process_teardown,
@@ -209,7 +223,8 @@ def test_start_delay_of_a_point_read(
     )
 
     witness.confirm(result)
-    record_load(result, details=start_delay(result, rate))
+    details = start_delay(result, rate) | pgbench.details(result.throughput_per_s)
+    record_load(result, details=details)
 
 
 def against(name, value, target):

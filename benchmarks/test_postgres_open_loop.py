@@ -15,12 +15,13 @@ CALLERS = 8
 @pytest.mark.benchmark(group="postgres-open-loop")
 @pytest.mark.parametrize("utilization", [25, 50, 75], ids="util={:03d}pct".format)
 def test_lookup_response_time(
-    utilization, postgres, seeded_table, sized, record_load, spread_load
+    utilization, postgres, seeded_table, sized, record_load, spread_load, anchor
 ):
     """Poisson arrivals at a share of what a closed loop completes right before.
 
     Workers and processes are picked from the generator's calibration and from what
-    one caller alone was seen to take; the record says which and why.
+    one caller alone was seen to take; the record says which and why. pgbench reads
+    accounts at the same rate right before, and says how late it starts them.
     """
     from harness.postgres.workloads import Held, PrimaryKeyLookup, Witness
 
@@ -50,6 +51,8 @@ def test_lookup_response_time(
         client_cpu_s=alone.generator_cpu_ns / NS_PER_S / alone.completed,
         calibration=calibrated(),
     )
+    pgbench = anchor("select-only", rate_per_s=rate_per_s)
+    pgbench.run()
     witness = Witness(workload)
 
     result = run_open_loop(
@@ -70,6 +73,7 @@ def test_lookup_response_time(
             "capacity_per_s": round(full.throughput_per_s),
             "arrival_rate_per_s": round(rate_per_s),
             "crewing": crewing.reason,
+            **pgbench.details(result.throughput_per_s),
         },
     )
     assert not result.failed, result.examples

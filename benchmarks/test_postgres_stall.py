@@ -8,10 +8,13 @@ import pytest
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.load import constant_arrivals, run_closed_loop, run_open_loop
+from harness.load.doubts import doubts_about
 
 STALL_S = 0.2
 RATE_PER_S = 1000
 WORKERS = 4
+TOLERANCE = 0.05
+ATTEMPTS = 4
 
 
 @pytest.fixture
@@ -73,14 +76,15 @@ def expected_p99_s(*, stall_s, duration_s, capacity_per_s):
     return stall_s - slower_s * (1 - RATE_PER_S / capacity_per_s)
 
 
-@pytest.mark.benchmark(group="postgres-stall")
-def test_open_loop_sees_the_stall(stalling_table, open_connection, sized, record_load):
-    """Arrivals at a constant rate: each one that comes during the stall waits."""
-    duration_s = sized(full=6.0, smoke=4.0)
+def measured_beside_arithmetic(stalling_table, open_connection, duration_s):
+    """Run the open loop once; return it, its p99 and the one that arithmetic demands.
+
+    Arithmetic needs to know what the server completes when it catches up, so that is
+    measured right before.
+    """
     capacity = run_closed_loop(
         read, workers=WORKERS, duration_s=1.0, setup=open_connection, teardown=close
     ).throughput_per_s
-
     thread, held_s = stall_once(stalling_table, after_s=duration_s / 2)
     result = run_open_loop(
         read,
@@ -90,22 +94,44 @@ def test_open_loop_sees_the_stall(stalling_table, open_connection, sized, record
         teardown=close,
     )
     thread.join()
-
     expected_s = expected_p99_s(
         stall_s=held_s[0], duration_s=duration_s, capacity_per_s=capacity
     )
     p99_s = result.summary.histograms["response_time"].quantile(0.99) / NS_PER_S
+    return result, p99_s, expected_s
+
+
+@pytest.mark.benchmark(group="postgres-stall")
+def test_open_loop_sees_the_stall(stalling_table, open_connection, sized, record_load):
+    """Arrivals at a constant rate: each one that comes during the stall waits.
+
+    Another stall, of the machine, is not in the arithmetic: a disturbed run is made
+    again, and if all of them were disturbed, there is no result.
+    """
+    ratios = []
+    for _ in range(ATTEMPTS):
+        result, p99_s, expected_s = measured_beside_arithmetic(
+            stalling_table, open_connection, sized(full=6.0, smoke=4.0)
+        )
+        ratios.append(round(p99_s / expected_s, 3))
+        assert result.failed == result.dropped == 0
+        if abs(ratios[-1] - 1) <= TOLERANCE:
+            break
+        # A loop that omits the stall is off by 100, which no disturbance excuses.
+        assert 0.5 < ratios[-1] < 2
+        assert doubts_about(result), "p99 is off on a machine that was not disturbed"
+
+    off = abs(ratios[-1] - 1) > TOLERANCE
     record_load(
         result,
         details={
-            "stall_ms": round(held_s[0] * 1000, 1),
+            "p99_ms": round(p99_s * 1000, 1),
             "p99_ms_expected": round(expected_s * 1000, 1),
-            "p99_ratio": round(p99_s / expected_s, 3),
+            "p99_ratio": ratios[-1],
+            "attempts": len(ratios),
         },
+        invalid=f"disturbed in each of {ratios}" if off else None,
     )
-    assert result.failed == result.dropped == 0
-    # Wide enough for a busy machine; a loop that omits the stall is off by 100.
-    assert p99_s == pytest.approx(expected_s, rel=0.25)
 
 
 @pytest.mark.benchmark(group="postgres-stall")

@@ -170,8 +170,14 @@ def _pulse(result: LoadResult) -> list[Doubt]:
     doubted_ms, invalid_ms = _lag_limits_ms(response_ms)
     if late_ms <= doubted_ms:
         return []
+    around = result.surroundings
+    crowded = around is not None and around.others > OTHERS_CPU[0]
     if (pulse.processor_share or 0.0) > PROCESSOR_SHARE:
         what, advice = "a processor", "free the machine, or lower the rate"
+    elif crowded:
+        # Whoever holds the lock may itself be waiting for a processor.
+        what = "a processor or the interpreter lock"
+        advice = "free the machine, or use fewer threads per process"
     else:
         what = "the interpreter lock, which its threads hand around"
         advice = "use fewer threads per process, more processes, or interleaved=True"

@@ -32,6 +32,8 @@ class Anchor:
         duration_s: Length of one run in whole seconds; None for a few transactions,
             which show that it works and measure nothing.
         clients: Its connections.
+        rate_per_s: Have it offer arrivals at this rate, as an open loop does, and
+            tell its schedule lag from its log; None for as fast as it goes.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Anchor:
         workload: str | None = None,
         duration_s: int | None = 2,
         clients: int = CLIENTS,
+        rate_per_s: float | None = None,
     ) -> None:
         self._pgbench = pgbench
         self._server = server
         self._workload = workload
         self._duration_s = duration_s
         self._clients = clients
+        self._rate_per_s = rate_per_s
         self._problem: str | None = None if pgbench else NOT_INSTALLED
         self.results: list[PgbenchResult] = []
 
@@ -66,6 +70,7 @@ class Anchor:
                 duration_s=self._duration_s,
                 count=SMOKE_COUNT if self._duration_s is None else None,
                 workload=self._workload,
+                rate_per_s=self._rate_per_s,
             )
         except TargetError as error:
             self._problem = str(error)
@@ -82,6 +87,14 @@ class Anchor:
             return {}
         if not self.results or self._problem:
             return {"pgbench": self._problem}
+        if self._rate_per_s is not None:
+            # At a rate both complete what is offered: what differs is how late.
+            last = self.results[-1].details()
+            return {
+                "pgbench_start_delay_ms_p50": last["start_delay_ms"].get("p50"),
+                "pgbench_start_delay_ms_p99": last["start_delay_ms"].get("p99"),
+                "pgbench": {**last, "workload": self._workload},
+            }
         theirs_per_s = [result.throughput_per_s for result in self.results]
         return {
             "client_stack_efficiency": round(throughput_per_s / fmean(theirs_per_s), 3),

@@ -96,14 +96,15 @@ def usertable(postgres: Server, sized: Callable[..., int]) -> Usertable:
 @pytest.fixture
 def anchor(
     postgres: Server, sized: Callable[..., Any], request: pytest.FixtureRequest
-) -> Callable[[str | None], Anchor]:
+) -> Callable[..., Anchor]:
     """Return a function that makes what runs a workload through pgbench, or nothing.
 
-    `anchor("select-only")`; pgbench's tables are only made when they are needed.
+    `anchor("select-only")`, with `rate_per_s=` beside an open loop; pgbench's tables
+    are only made when they are needed.
     """
     from harness.postgres.anchor import Anchor
 
-    def make(workload: str | None) -> Anchor:
+    def make(workload: str | None, *, rate_per_s: float | None = None) -> Anchor:
         if workload is None:
             return Anchor()
         request.getfixturevalue("pgbench_tables")
@@ -112,6 +113,7 @@ def anchor(
             server=postgres,
             workload=workload,
             duration_s=sized(full=ANCHOR_DURATION_S, smoke=None),
+            rate_per_s=rate_per_s,
         )
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -40,8 +41,9 @@ def sized(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def record_load(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
     """Return a function that files a `LoadResult` as this test's benchmark.
 
-    `record_load(result, measure="response_time", details=None)`. Fails the test if
-    no operation completed, showing the first error.
+    `record_load(result, measure="response_time", details=None, invalid=None)`. Fails
+    the test if no operation completed, showing the first error. *invalid* says why
+    the test itself takes this for no result.
     """
 
     def record(
@@ -49,6 +51,7 @@ def record_load(benchmark: Any, request: pytest.FixtureRequest) -> Callable[...,
         *,
         measure: str = "response_time",
         details: Mapping[str, Any] | None = None,
+        invalid: str | None = None,
     ) -> None:
         from harness.reports.summary import measurement_of_load
 
@@ -58,6 +61,8 @@ def record_load(benchmark: Any, request: pytest.FixtureRequest) -> Callable[...,
             cause = next(iter(result.examples.values()), None)
             pytest.fail(f"{error}; first error: {cause}", pytrace=False)
         measurement.block["details"] = dict(details or {})
+        reasons = [reason for reason in (measurement.invalid, invalid) if reason]
+        measurement = replace(measurement, invalid="; ".join(reasons) or None)
         _file(benchmark, request, measurement)
         if result.interrupted:
             # The engine took Ctrl-C to end the run cleanly; pytest is told now.

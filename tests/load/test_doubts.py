@@ -171,6 +171,17 @@ def test_waiting_to_run_is_a_doubt_of_its_own(late_ms, loop, found, share, words
     assert all(words in doubt.sentence for doubt in doubts)
 
 
+def test_on_a_crowded_machine_the_lock_is_not_blamed_alone():
+    doubts = doubts_about(
+        make_result(
+            pulse=Pulse(beats=400, late_ns_p99=0.4 * NS_PER_MS, processor_share=0.1),
+            surroundings=Surroundings(others=0.5, stolen=0),
+        )
+    )
+    [found] = [doubt for doubt in doubts if "code of the generator" in doubt.sentence]
+    assert "a processor or the interpreter lock" in found.sentence
+
+
 def test_a_pulse_sees_threads_that_hand_the_interpreter_lock_around():
     """Pure Python in other threads holds the lock for 5 ms at a time."""
 

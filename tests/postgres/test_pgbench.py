@@ -164,6 +164,28 @@ def test_anchor_divides_by_the_mean_of_its_runs(server, pgbench):
     assert details["pgbench"]["workload"] == "select-only"
 
 
+def test_anchor_at_a_rate_tells_its_schedule_lag(server, pgbench):
+    anchor = Anchor(
+        pgbench=pgbench,
+        server=server,
+        workload="select-only",
+        duration_s=2,
+        clients=4,
+        rate_per_s=400,
+    )
+    anchor.run()
+
+    details = anchor.details(400.0)
+
+    assert details["pgbench"]["rate_per_s"] == 400
+    assert 500 < details["pgbench"]["transactions"] < 1000
+    assert details["pgbench_start_delay_ms_p50"] > 0
+    assert (
+        details["pgbench_start_delay_ms_p50"] <= details["pgbench_start_delay_ms_p99"]
+    )
+    assert "client_stack_efficiency" not in details
+
+
 def test_anchor_that_cannot_run_says_why(server, pgbench):
     """The load it stands beside is still a result."""
     anchor = Anchor(pgbench=pgbench, server=server, workload="nonsense")
