@@ -147,6 +147,7 @@ class _Backend(httpcore2.AnyIOBackend):
 class _Stream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._head = b""
 
     async def read(
         self,
@@ -164,6 +165,11 @@ class _Stream(httpcore2.AsyncNetworkStream):
         buffer: bytes,
         timeout: float | Deadline | None = None,  # noqa: ASYNC109 - the engine's
     ) -> None:
+        if isinstance(timeout, Deadline) and timeout.holds_head:
+            timeout.holds_head, self._head = False, buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         await self._stream.write(buffer, left_s(timeout, httpcore2.WriteTimeout))
 
     async def aclose(self) -> None:

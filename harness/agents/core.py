@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     from harness.clock import Clock
     from harness.settings import AgentSettings, DatabricksSettings
 
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "lakegauge",
+}
+_STREAM_HEADERS = {**_HEADERS, "Accept": "text/event-stream"}
+
 
 class ClientCore:
     """An endpoint, who asks it and how patiently.
@@ -200,12 +207,7 @@ class ClientCore:
         return Outgoing(
             method="POST",
             url=self.base_url + path_of(route, self.model),
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "text/event-stream" if stream else "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": "lakegauge",
-            },
+            headers=_STREAM_HEADERS if stream else _HEADERS,
             body=body_of(
                 question, route=route, model=self.model, stream=stream, extra=extra
             ),

@@ -22,9 +22,18 @@ class Deadline:
     Attributes:
         at_ns: When it is, on the clock's monotonic time.
         peer_closed: Whether the other side closed the connection in this call.
+        holds_head: Whether the next bytes written are a head whose body follows at
+            once: both then go out together.
     """
 
-    __slots__ = ("_clock", "_total_s", "at_ns", "peer_closed", "silence_s")
+    __slots__ = (
+        "_clock",
+        "_total_s",
+        "at_ns",
+        "holds_head",
+        "peer_closed",
+        "silence_s",
+    )
 
     def __init__(
         self, seconds: float, *, clock: Clock, silence_s: float | None = None
@@ -34,6 +43,7 @@ class Deadline:
         self.silence_s = silence_s
         self.at_ns = clock.monotonic_ns() + round(seconds * NS_PER_S)
         self.peer_closed = False
+        self.holds_head = False
 
     def remaining_s(self) -> float:
         """Return the seconds left; 0 or less when it has passed."""

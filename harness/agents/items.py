@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.agents.answer import Block
-from harness.agents.json_values import as_list, as_mapping, as_text
+from harness.agents.json_values import as_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_TEXT_TYPES = ("output_text", "text")
 
 
 class Item:
@@ -89,16 +91,17 @@ def blocks_of(item: Mapping[str, Any]) -> tuple[Block, ...]:
     content = item.get("content")
     if isinstance(content, str):
         return (Block(text=content),)
-    return tuple(
-        Block(
-            text=text,
-            annotations=tuple(
+    blocks: list[Block] = []
+    for part in as_list(content):
+        # A loop and no generators: this is most of what a whole answer costs.
+        if not isinstance(part, dict) or part.get("type") not in _TEXT_TYPES:
+            continue
+        text = part.get("text")
+        if isinstance(text, str):
+            notes = [
                 note
                 for note in as_list(part.get("annotations"))
                 if isinstance(note, dict)
-            ),
-        )
-        for part in map(as_mapping, as_list(content))
-        if part.get("type") in {"output_text", "text"}
-        and (text := as_text(part.get("text"))) is not None
-    )
+            ]
+            blocks.append(Block(text=text, annotations=tuple(notes)))
+    return tuple(blocks)

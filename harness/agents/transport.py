@@ -168,6 +168,7 @@ def request_of(
     The engine hands its "timeouts" on to the sockets without looking at them; ours
     are the deadline itself, so that each read is given what is left of the whole.
     """
+    deadline.holds_head = bool(outgoing.body)
     return httpcore2.Request(
         outgoing.method,
         outgoing.url,
@@ -241,6 +242,7 @@ class _Backend(httpcore2.SyncBackend):
 class _Stream(httpcore2.NetworkStream):
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
+        self._head = b""
 
     def read(self, max_bytes: int, timeout: float | Deadline | None = None) -> bytes:
         data = self._stream.read(max_bytes, left_s(timeout, httpcore2.ReadTimeout))
@@ -249,6 +251,12 @@ class _Stream(httpcore2.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | Deadline | None = None) -> None:
+        if isinstance(timeout, Deadline) and timeout.holds_head:
+            timeout.holds_head, self._head = False, buffer
+            return
+        if self._head:
+            # A head of its own would be a system call and a packet more.
+            buffer, self._head = self._head + buffer, b""
         self._stream.write(buffer, left_s(timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ import secrets
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.agents.stub.event_loop import new_event_loop
 from harness.agents.stub.plan import StubPlan
@@ -103,12 +103,11 @@ class _NoTls(asyncio.Protocol):
     """Answers a TLS greeting in plain text."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         del data
-        if isinstance(self._transport, asyncio.Transport):
-            self._transport.write(NO_TLS)
+        self._transport.write(NO_TLS)
         self._transport.close()
 
 
