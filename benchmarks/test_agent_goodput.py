@@ -1,0 +1,104 @@
+"""How many questions a second can an agent answer within what users are promised?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from harness.agents.errors import StubLateError
+from harness.agents.figures import Slo, intended_ttfts_s, stream_figures
+from harness.agents.proof import require_punctual
+from harness.agents.stub.capacity import Capacity
+from harness.load import poisson_arrivals, run_open_loop
+from harness.load.search import Verdict, search_rate
+
+QUESTION = "How many connections does a pool hold?"
+SLOTS, TTFT_S, ITL_S, TOKENS = 4, 0.010, 0.002, 20
+# What the stub can serve at most: its slots over the time an answer holds one.
+SERVED_PER_S = SLOTS / (TTFT_S + ITL_S * (TOKENS - 1))
+PROMISE = Slo(ttft_p95_s=0.06, itl_p99_s=0.02)
+# A p95 needs so many answers.
+ANSWERS_MIN = 90
+
+
+@pytest.mark.benchmark(group="agent-goodput")
+def test_highest_rate_within_the_promise(
+    make_agent_stub, make_agent, sized, record_durations
+):
+    """Open loop at rates found by search: bracket, then bisect, invalid ones again.
+
+    The compared value is the TTFT, from the intended start, at the rate that held.
+    """
+    stub = make_agent_stub(
+        ttft_s=TTFT_S,
+        itl_s=ITL_S,
+        tokens=TOKENS,
+        capacity=Capacity(slots=SLOTS, queue=1000),
+    )
+    agent = make_agent(stub)
+    probes = {}
+
+    def probe(rate_per_s):
+        stub.reset()
+        result, by_worker = ask_at_rate(
+            agent,
+            rate_per_s=rate_per_s,
+            duration_s=max(sized(full=4.0, smoke=0.5), ANSWERS_MIN / rate_per_s),
+        )
+        answers, ttfts_s = intended_ttfts_s(result, by_worker)
+        late = None
+        try:
+            require_punctual(stub.statement().lateness_ms, stub.plan)
+        except StubLateError as error:
+            late = str(error)
+        finding = PROMISE.judge(result, answers, ttfts_s, late=late)
+        if finding.verdict is Verdict.HELD:
+            probes[rate_per_s] = result, answers, ttfts_s
+        return finding
+
+    found = search_rate(
+        probe,
+        start_per_s=40.0,
+        min_per_s=2.0,
+        max_per_s=200.0,
+        tolerance=0.1,
+        probes_max=sized(full=14, smoke=2),
+    )
+
+    assert found.held_per_s is not None, found.describe()
+    # Nobody answers more than the slots allow; a search that says so is broken.
+    assert found.held_per_s <= SERVED_PER_S * 1.1
+    result, answers, ttfts_s = probes[found.held_per_s]
+    good = sum(map(PROMISE.is_good, ttfts_s, answers))
+    record_durations(
+        ttfts_s,
+        measure="ttft",
+        wall_s=result.wall_s,
+        completed=result.completed,
+        failed=result.errors,
+        details={
+            "promise": PROMISE.describe(),
+            "held_rate_per_s": round(found.held_per_s, 2),
+            "violated_rate_per_s": found.violated_per_s
+            and round(found.violated_per_s, 2),
+            "served_per_s_max": round(SERVED_PER_S, 2),
+            "goodput_per_s": round(good / result.wall_s, 2),
+            "good_share": round(good / result.scheduled, 4),
+            "search": found.describe(),
+            "probes": found.to_json(),
+            **stream_figures(answers, wall_s=result.wall_s),
+        },
+    )
+
+
+def ask_at_rate(agent, *, rate_per_s, duration_s, workers=64):
+    """Return (load result, its answers by worker)."""
+    by_worker = defaultdict(list)
+
+    def ask(context):
+        by_worker[context.worker].append(agent.ask(QUESTION))
+
+    schedule = poisson_arrivals(rate_per_s=rate_per_s, duration_s=duration_s, seed=5)
+    result = run_open_loop(ask, schedule, workers=workers, drain_s=30.0, grace_s=30.0)
+    return result, by_worker
