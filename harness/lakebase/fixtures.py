@@ -45,6 +45,9 @@ def make_pool(
     request.node.stash[POOLS] = pools
 
     def make(*, kind: str | None = None, **config: Any) -> Pool:
+        # Where the target has TLS, no connection may do without.
+        tls_required = settings.security.ssl_require and postgres.info.tls is not None
+        config = {"tls_required": tls_required, **config}
         pool = open_pool(
             kind or settings.pool.engine, postgres, pool_config(settings, **config)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import TargetError, Verdict
+from harness.errors import ConfigError, TargetError, Verdict
 from harness.postgres.classify import Phase, classify
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
     Asked for at every physical connect, because a password may be a token that
     has been replaced since the last one.
     """
-    arguments = server.connect_arguments()
+    return pooled(server.connect_arguments(), config)
+
+
+def pooled(arguments: ConnectArguments, config: PoolConfig) -> ConnectArguments:
+    """Add to connect arguments what every connection of a pool has."""
     arguments["application_name"] = config.application_name
     # libpq counts whole seconds and reads 0 as "wait for ever".
     arguments["connect_timeout"] = max(2, round(config.connect_timeout_s))
@@ -150,3 +154,41 @@ def prewarm_error(
         f"{config.prewarm_timeout_s:g} s{because}; raise "
         "BENCHMARK_MAX_POOL_INIT_TIME, or use a smaller DB_POOL_SIZE"
     )
+
+
+# Slots that a role without privileges can have, whoever else is there.
+BUDGET = """SELECT current_setting('max_connections')::int,
+    current_setting('superuser_reserved_connections')::int
+    + coalesce(current_setting('reserved_connections', true)::int, 0)"""
+
+
+def check_budget(config: PoolConfig, *, max_connections: int, reserved: int) -> None:
+    """Refuse a pool that the server could never fill.
+
+    Raises:
+        ConfigError: All processes together ask for more than the server has.
+    """
+    wanted, available = config.size_max * config.processes, max_connections - reserved
+    if wanted > available:
+        largest = available // config.processes
+        msg = (
+            f"{config.processes} x {config.size_max} connections are more than the "
+            f"server's {available} (max_connections={max_connections}, "
+            f"{reserved} reserved); use at most {largest} per process "
+            "(DB_POOL_SIZE + DB_MAX_OVERFLOW), or a larger compute"
+        )
+        raise ConfigError(msg)
+
+
+def check_tls(connection: Any, config: PoolConfig) -> None:
+    """Refuse a connection in the clear; the client's own state decides.
+
+    Raises:
+        ConfigError: TLS is required and this connection has none.
+    """
+    if config.tls_required and not connection.pgconn.ssl_in_use:
+        msg = (
+            "the server gave a connection without TLS, which SSL_REQUIRE=true "
+            "forbids; use sslmode=require, or set SSL_REQUIRE=false"
+        )
+        raise ConfigError(msg)

@@ -19,7 +19,13 @@ from harness.postgres.liveness import (
     ping,
     ping_async,
 )
-from harness.postgres.opening import arguments_for
+from harness.postgres.opening import (
+    BUDGET,
+    arguments_for,
+    check_budget,
+    check_tls,
+    pooled,
+)
 from harness.postgres.slot_pool import SlotPool
 
 if TYPE_CHECKING:
@@ -82,7 +88,16 @@ class PsycopgEngine:
         connection.add_notice_handler(lambda notice: note(notice, signs))
 
     def inspect(self, connection: psycopg.Connection[Any]) -> None:
-        """Check the server behind the first connection."""
+        """Check TLS, and that the server has room for all processes' pools."""
+        check_tls(connection, self._config)
+        if connection.prepare_threshold is None:
+            return  # behind a pooler, whose clients are not the server's
+        try:
+            row = connection.execute(BUDGET).fetchone()
+        except psycopg.Error as error:
+            raise lost_early(error) from None
+        if row:
+            check_budget(self._config, max_connections=row[0], reserved=row[1])
 
     def uptime_s(self, connection: psycopg.Connection[Any]) -> float:
         """Ask how long the server has been up, in seconds."""
@@ -126,8 +141,14 @@ class AsyncPsycopgEngine:
         self._config = config
 
     async def open(self) -> tuple[psycopg.AsyncConnection[Any], Any]:
-        """Return a new connection; its password is looked up in a thread."""
-        arguments = await asyncio.to_thread(arguments_for, self._server, self._config)
+        """Return a new connection; its password is looked up meanwhile."""
+        ask = getattr(self._server, "connect_arguments_async", None)
+        if ask is not None:
+            arguments = pooled(await ask(), self._config)
+        else:
+            arguments = await asyncio.to_thread(
+                arguments_for, self._server, self._config
+            )
         timeout_s = self._config.connect_timeout_s
         return await connect_async(arguments, timeout_s=timeout_s), None
 
@@ -167,7 +188,16 @@ class AsyncPsycopgEngine:
         connection.add_notice_handler(lambda notice: note(notice, signs))
 
     async def inspect(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Check the server behind the first connection."""
+        """Check TLS, and that the server has room for all processes' pools."""
+        check_tls(connection, self._config)
+        if connection.prepare_threshold is None:
+            return  # behind a pooler, whose clients are not the server's
+        try:
+            row = await (await connection.execute(BUDGET)).fetchone()
+        except psycopg.Error as error:
+            raise lost_early(error) from None
+        if row:
+            check_budget(self._config, max_connections=row[0], reserved=row[1])
 
     async def uptime_s(self, connection: psycopg.AsyncConnection[Any]) -> float:
         """Ask how long the server has been up, in seconds."""

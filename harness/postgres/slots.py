@@ -231,6 +231,8 @@ class Slots:
         slot.own_references = sys.getrefcount(slot.connection)
         if slot.generation != self.generation or self.is_closed:
             return False
+        # However short its life: it serves once, or a pool would open for ever.
+        slot.expires_ns = max(slot.expires_ns, now_ns + 1)
         return self.offer(slot, now_ns=now_ns)
 
     def refused(self, error: Exception, *, is_permanent: bool, was_probe: bool) -> bool:

@@ -1,0 +1,64 @@
+"""Parts for an application that keeps its own pool: SQLAlchemy's or psycopg_pool's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.postgres.connect import connect
+from harness.postgres.opening import arguments_for
+from harness.postgres.pool import PoolConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.postgres.server import ConnectArguments, Server
+
+
+def connect_kwargs(
+    server: Server, config: PoolConfig | None = None
+) -> Callable[[], ConnectArguments]:
+    """Return what psycopg_pool takes as `kwargs`, for threads and for tasks.
+
+    `psycopg_pool.ConnectionPool(kwargs=connect_kwargs(server))`, from version 3.3 on:
+    it is called at every physical connect, so each login has a password that is good
+    then. Application name, statement timeout and the rules of a pooled host are in it.
+
+    Args:
+        server: Where to connect.
+        config: Timeouts and application name; its sizes are the library's affair.
+    """
+    wanted = config or PoolConfig()
+    return lambda: arguments_for(server, wanted)
+
+
+def engine_kwargs(server: Server, config: PoolConfig | None = None) -> dict[str, Any]:
+    """Return arguments for `sqlalchemy.create_engine("postgresql+psycopg://", ...)`.
+
+    Sizes, timeouts and recycling are the config's. SQLAlchemy asks the server before
+    each checkout whether a connection lives (`pool_pre_ping`): a suspended server
+    has ended those that were idle. Replace what you want otherwise.
+
+    Args:
+        server: Where to connect.
+        config: Sizes and timeouts.
+    """
+    wanted = config or PoolConfig()
+
+    def creator() -> Any:
+        arguments = arguments_for(server, wanted)
+        connection = connect(arguments, timeout_s=wanted.connect_timeout_s)
+        # SQLAlchemy begins and ends transactions itself.
+        connection.autocommit = False
+        return connection
+
+    # SQLAlchemy reads pool_size=0 as "no limit".
+    kept = max(1, wanted.size_min)
+    return {
+        "creator": creator,
+        "pool_size": kept,
+        "max_overflow": wanted.size_max - kept,
+        "pool_timeout": wanted.checkout_timeout_s,
+        "pool_recycle": wanted.lifetime_max_s,
+        "pool_use_lifo": True,
+        "pool_pre_ping": True,
+    }

@@ -1,0 +1,111 @@
+"""What an application takes without our pool, and the keys that older code knows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psycopg_pool
+import pytest
+import sqlalchemy
+
+from harness.errors import CheckoutTimeoutError, ConfigError
+from harness.lakebase.adopt import connect_kwargs, engine_kwargs
+from harness.lakebase.enhanced import EnhancedPool
+from harness.postgres.connect import connect
+from harness.postgres.opening import check_budget, check_tls
+from harness.postgres.pool import PoolConfig
+
+
+@pytest.fixture
+def counted(server_as):
+    """A server that counts how often it was asked for arguments."""
+    server = server_as()
+    given = server.connect_arguments
+    server.asked = 0
+
+    def counting():
+        server.asked += 1
+        return given()
+
+    server.connect_arguments = counting
+    return server
+
+
+def test_psycopg_pool_logs_in_afresh_at_every_connect(counted, application_name):
+    kwargs = connect_kwargs(counted, PoolConfig(application_name=application_name))
+    with psycopg_pool.ConnectionPool(kwargs=kwargs, min_size=2, open=True) as pool:
+        pool.wait()
+        with pool.connection() as connection:
+            row = connection.execute("SHOW application_name").fetchone()
+    assert row[0] == application_name
+    assert counted.asked == 2
+
+
+def test_sqlalchemy_engine_logs_in_afresh_and_keeps_its_transactions(
+    counted, application_name
+):
+    config = PoolConfig(
+        size_min=1, size_max=2, application_name=application_name,
+        statement_timeout_s=0.05,
+    )  # fmt: skip
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", **engine_kwargs(counted, config)
+    )
+    before = counted.asked
+    with engine.connect() as one, engine.connect():
+        row = one.execute(sqlalchemy.text("SHOW application_name")).one()
+        one.execute(sqlalchemy.text("CREATE TABLE never_committed (id int)"))
+        one.rollback()
+        found = one.execute(sqlalchemy.text("SELECT to_regclass('never_committed')"))
+        assert found.scalar() is None
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="statement timeout"):
+            one.execute(sqlalchemy.text("SELECT pg_sleep(5)"))
+        assert (engine.pool.size(), engine.pool.overflow()) == (1, 1)
+    engine.dispose()
+    assert row[0] == application_name
+    assert counted.asked == before + 2
+
+
+def test_original_methods_and_status_keys(make):
+    """Closing a connection and never returning it exhausted the original for good."""
+    with EnhancedPool(make(size_min=1, size_max=2)) as pool:
+        first, second = pool.get_connection(), pool.get_connection(timeout=5)
+        status = pool.get_pool_status()
+        assert (status["pool_size"], status["max_overflow"]) == (1, 1)
+        assert (status["active_connections"], status["overflow_connections"]) == (2, 1)
+        assert status["utilization_rate"] == 1.0
+        with pytest.raises(CheckoutTimeoutError) as caught:
+            pool.get_connection(timeout=0)
+        assert caught.value.waited_s < 1.0
+        first.close()
+        pool.return_connection(first)
+        pool.return_connection(second)
+        with pytest.raises(ConfigError, match="returned already"):
+            pool.return_connection(second)
+        status = pool.get_pool_status()
+        assert status["active_connections"] == 0
+        assert status["total_checkouts"] == status["total_checkins"] == 2
+        assert status["checkout_timeouts"] == 1
+
+
+def test_pool_larger_than_its_server_is_refused_with_the_size_that_fits(make):
+    with pytest.raises(ConfigError, match=r"use at most \d+ per process"):
+        make(size_min=1, size_max=300, processes=2)
+
+
+def test_budget_counts_every_process_and_what_is_reserved():
+    config = PoolConfig(size_min=0, size_max=25, processes=4)
+    check_budget(config, max_connections=103, reserved=3)
+    with pytest.raises(ConfigError, match=r"4 x 25 .* use at most 24 per process"):
+        check_budget(config, max_connections=102, reserved=3)
+
+
+def test_connection_without_tls_is_refused_where_tls_is_required(postgres):
+    """Told by the client's own state, whatever the server claims."""
+    config = PoolConfig(tls_required=True)
+    with connect(postgres.connect_arguments()) as connection:
+        check_tls(connection, config)
+    plain = SimpleNamespace(pgconn=SimpleNamespace(ssl_in_use=False))
+    check_tls(plain, PoolConfig(tls_required=False))
+    with pytest.raises(ConfigError, match="SSL_REQUIRE"):
+        check_tls(plain, config)
