@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.agents.cli import app as agent_app
-from harness.errors import HarnessError
+from harness.errors import ConfigError, HarnessError
 from harness.lakebase.standin import cli as standin_cli
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
@@ -65,6 +65,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback()
 def main() -> None:
     """Benchmarks for Lakebase, Spark/Delta streams and agent endpoints."""
+    from harness.settings.logs import configure_logging
+    from harness.settings.monitoring import MonitoringSettings
+
+    try:
+        monitoring = load_settings(check=False).monitoring
+    except ConfigError:
+        # The command itself says what is wrong, if it needs the settings at all.
+        monitoring = MonitoringSettings()
+    configure_logging(monitoring)
 
 
 @config_app.command("help")

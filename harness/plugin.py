@@ -91,8 +91,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     _refuse_parallel_benchmarks(config, session.items)
     try:
         config.hook.pytest_lakegauge_preflight(config=config, items=session.items)
+        _configure_logging(config)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _configure_logging(config: pytest.Config) -> None:
+    """Log as the settings say; lines for people are what pytest itself shows."""
+    from harness.settings.fixtures import settings_of
+    from harness.settings.logs import configure_logging
+
+    monitoring = settings_of(config).monitoring
+    configure_logging(monitoring, console=False)
 
 
 def _refuse_parallel_benchmarks(

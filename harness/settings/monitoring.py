@@ -23,9 +23,15 @@ class MonitoringSettings(Group):
             "LAKEGAUGE_LOG_LEVEL",
             "Lowest level that is logged.",
             fallbacks=("LOG_LEVEL",),
-            used=False,
         ),
     ] = "INFO"
+    log_format: Annotated[
+        Literal["console", "json"],
+        Setting(
+            "LAKEGAUGE_LOG_FORMAT",
+            "Log lines for people, or JSON lines for machines.",
+        ),
+    ] = "console"
     enable_performance_monitoring: Annotated[
         Flag,
         Setting("ENABLE_PERFORMANCE_MONITORING", "Count and time operations."),
