@@ -127,6 +127,11 @@ class _Process:
                 f"worker process {self.rank} (pid {self._process.pid}) died with "
                 f"{how}; its share of the run is lost, so the run is not a result"
             )
+            if kind == "ready":
+                msg += (
+                    ". It had not begun: its own words are above; a script that starts "
+                    'processes must do so under `if __name__ == "__main__":`'
+                )
             raise LoadError(msg) from None
         if found == "error":
             raise content

@@ -125,3 +125,30 @@ def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(processes, tmp_path):
     )
     assert outcome.stdout.split() == ["True", "True", "True"], outcome.stderr
     assert outcome.stderr == ""
+
+
+def test_a_script_without_a_main_guard_is_told_what_it_lacks(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from harness.load import run_closed_loop
+
+            def nothing(context):
+                pass
+
+            run_closed_loop(nothing, workers=2, processes=2, count=2)
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=FOLDER.parents[1],
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'must do so under `if __name__ == "__main__":`' in done.stderr
