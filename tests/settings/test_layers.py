@@ -83,6 +83,7 @@ WRITTEN = {
     "databricks.workspace_url": ("host.example.com", "https://host.example.com"),
     "agent.base_url": ("http://127.0.0.1:8080/x/", "http://127.0.0.1:8080/x"),
     "monitoring.log_level": ("debug", "DEBUG"),
+    "monitoring.log_format": ("json", "json"),
     "spark.driver_memory": ("512m", "512m"),
 }
 
