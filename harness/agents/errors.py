@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.errors import AgentError
+from harness.errors import (
+    AgentError,
+    Classification,
+    ErrorCategory,
+    Severity,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +22,10 @@ if TYPE_CHECKING:
     from harness.clock import Clock
 
 MESSAGE_CHARS_MAX = 300
+
+
+def _kind(category: str, severity: str, verdict: str) -> Classification:
+    return Classification(ErrorCategory(category), Severity(severity), Verdict(verdict))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +51,7 @@ class AgentCallError(AgentError):
     """A call to an agent endpoint failed; the subclass says how.
 
     Attributes:
+        classification: The failure in the words of reports and alerts.
         status: HTTP status, or None when no response came.
         error_code: The platform's own code (`error_code` in the body), if any.
         request_id: The endpoint's id of the request, if it gave one.
@@ -50,6 +61,9 @@ class AgentCallError(AgentError):
     """
 
     advice: ClassVar[str] = ""
+    classification: ClassVar[Classification] = Classification(
+        ErrorCategory.UNKNOWN, Severity.MEDIUM, Verdict.PERMANENT
+    )
 
     def __init__(
         self,
@@ -88,71 +102,92 @@ class AgentCallError(AgentError):
 class AgentAuthError(AgentCallError):
     """The token is missing, wrong or expired."""
 
+    classification = _kind("authentication", "critical", "permanent")
     advice = "check DATABRICKS_TOKEN: it may have expired or be of another workspace"
 
 
 class AgentPermissionError(AgentCallError):
     """The token is known but may not query this endpoint."""
 
+    classification = _kind("authorization", "high", "permanent")
     advice = "ask for CAN QUERY, or see if the endpoint's rate limit was set to 0"
 
 
 class AgentNotFoundError(AgentCallError):
     """The workspace has no such endpoint."""
 
+    classification = _kind("configuration", "high", "permanent")
     advice = "check DATABRICKS_MODEL (ka-...-endpoint) and DATABRICKS_BASE_URL"
 
 
 class AgentRateLimitedError(AgentCallError):
     """The endpoint takes no more requests for now; see `retry_after_s`."""
 
+    classification = _kind("rate_limiting", "low", "retryable")
     advice = "lower the load, or allow more time in AGENTBRICKS_TIMEOUT"
 
 
 class AgentNotReadyError(AgentCallError):
     """The endpoint is starting, scaling from zero or has no healthy server."""
 
+    classification = _kind("system", "medium", "retryable")
     advice = "wait until the endpoint is ready, then call again"
 
 
 class AgentPayloadTooLargeError(AgentCallError):
     """The question is larger than the endpoint accepts (4 MB for agents)."""
 
+    classification = _kind("validation", "medium", "permanent")
+
 
 class AgentRequestError(AgentCallError):
     """The endpoint rejected the request as malformed or of the wrong task."""
+
+    classification = _kind("validation", "medium", "permanent")
 
 
 class AgentServerError(AgentCallError):
     """The agent's code or a gateway before it failed."""
 
+    classification = _kind("system", "high", "outcome_unknown")
+
 
 class AgentTimeoutError(AgentCallError, TimeoutError):
     """No whole answer within the total deadline of the call."""
 
+    classification = _kind("network", "high", "outcome_unknown")
     advice = "raise AGENTBRICKS_TIMEOUT if the endpoint is only slow"
 
 
 class AgentConnectionError(AgentCallError):
     """No connection to the endpoint, or it was lost before the response began."""
 
+    classification = _kind("network", "high", "retryable")
     advice = "check DATABRICKS_BASE_URL and that the host can be reached"
 
 
 class AgentStreamTruncatedError(AgentCallError):
     """The stream ended before its end marker; see `partial_text`."""
 
+    classification = _kind("network", "high", "outcome_unknown")
+
 
 class AgentStreamError(AgentCallError):
     """The endpoint reported a failure inside the stream; see `partial_text`."""
+
+    classification = _kind("system", "high", "outcome_unknown")
 
 
 class AgentBadResponseError(AgentCallError):
     """The response is not what the protocol says: HTML, bad JSON, no output."""
 
+    classification = _kind("system", "high", "permanent")
+
 
 class AgentCircuitOpenError(AgentCallError):
     """Not sent: the endpoint failed so often that it is left alone for a while."""
+
+    classification = _kind("system", "medium", "retryable")
 
 
 class StubLateError(AgentError):

@@ -98,7 +98,9 @@ def agent(request: pytest.FixtureRequest) -> Iterator[AgentClient]:
 
         settings = request.getfixturevalue("settings")
         # A retry inside a measured call would hide what it is to find.
-        with AgentClient.from_settings(settings.agent, max_retries=0) as client:
+        with AgentClient.from_settings(
+            settings.agent, databricks=settings.databricks, max_retries=0
+        ) as client:
             yield client
     else:
         make = request.getfixturevalue("make_agent")
@@ -219,10 +221,15 @@ def _endpoint_of(config: pytest.Config) -> tuple[str, str]:
         ConfigError: If it is not configured.
     """
     from harness.agents.client import require_endpoint
+    from harness.settings.checks import missing_for
     from harness.settings.fixtures import settings_of
 
-    _, base_url, model = require_endpoint(settings_of(config).agent)
-    return urlsplit(base_url).hostname or base_url, model
+    settings = settings_of(config)
+    agent, workspace_url = settings.agent, settings.databricks.workspace_url
+    if missing_for(settings, "agent"):
+        require_endpoint(agent)  # says what is missing, or that a login is enough
+    base_url = agent.base_url or workspace_url or "the profile's workspace"
+    return urlsplit(base_url).hostname or base_url, agent.model or ""
 
 
 def _uses_agent(item: pytest.Item) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from harness.agents.errors import AgentBadResponseError, AgentCallError
 from harness.agents.json_values import as_list, as_mapping, as_text
+from harness.errors import Classification, ErrorCategory, Severity, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,9 @@ READY_TIMEOUT_S = 900.0  # deploying an agent takes up to a quarter of an hour
 class AgentEndpointFailedError(AgentCallError):
     """The endpoint is not starting: its last update failed."""
 
+    classification = Classification(
+        ErrorCategory.CONFIGURATION, Severity.HIGH, Verdict.PERMANENT
+    )
     advice = "look at the endpoint's events in the workspace"
 
 

@@ -49,5 +49,9 @@ class AgentSettings(Group):
     ] = 30.0
     timeout_s: Annotated[
         Seconds,
-        Setting("AGENTBRICKS_TIMEOUT", "Longest request, in seconds.", json="timeout"),
+        Setting(
+            "AGENTBRICKS_TIMEOUT",
+            "Longest call in seconds, retries and waits included.",
+            json="timeout",
+        ),
     ] = 60.0

@@ -162,3 +162,58 @@ def test_failed_question_is_not_part_of_the_conversation(make_server, wire):
         with pytest.raises(errors.AgentRequestError):
             conversation.ask("what?")
         assert conversation.items == ()
+
+
+def test_timeout_of_the_settings_ends_a_call(configured, wire, monkeypatch):
+    """The original read AGENTBRICKS_TIMEOUT, showed it and never used it."""
+    configured([wire.HANG])
+    monkeypatch.setenv("AGENTBRICKS_TIMEOUT", "0.3")
+    with pytest.raises(errors.AgentTimeoutError, match=r"0\.3 s|in time"):
+        ask_agent("why?")
+
+
+def test_one_layer_retries(configured, wire, monkeypatch):
+    """The original's own attempts times those of the SDK below made nine."""
+    server = configured(
+        wire.whole("503 Service Unavailable", b"{}", headers=b"Retry-After: 0\r\n")
+    )
+    monkeypatch.setenv("AGENTBRICKS_MAX_RETRIES", "2")
+    with pytest.raises(errors.AgentNotReadyError) as raised:
+        ask_agent("why?")
+    assert len(server.requests) == len(raised.value.attempts) == 3
+
+
+def test_item_before_the_message_is_not_taken_for_it(configured, wire):
+    """The original returned the repr of whatever came first."""
+    reasoning = {"type": "reasoning", "id": "r", "summary": []}
+    call = {"type": "function_call", "id": "c", "name": "f", "arguments": "{}"}
+    message = json.loads(answer("a"))["output"][0]
+    body = json.dumps({"output": [reasoning, call, message]}).encode()
+    configured(wire.whole("200 OK", body))
+    assert ask_agent("why?") == "a"
+
+
+@pytest.mark.parametrize("token", ["dapi" + "0" * 32, "eyJh.eyJi.c2ln", "short"])
+def test_token_is_judged_by_the_endpoint_not_by_its_length(configured, wire, token):
+    server = configured(wire.whole("200 OK", answer("a")))
+    assert ask_agent("why?", token=token) == "a"
+    assert f"Bearer {token}".encode() in server.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", errors.AgentNotFoundError),
+        ("500 Internal Server Error", errors.AgentServerError),
+        ("504 Gateway Timeout", errors.AgentTimeoutError),
+        ("400 Bad Request", errors.AgentRequestError),
+    ],
+)
+def test_what_is_no_credential_problem_is_not_called_one(
+    configured, wire, status, error
+):
+    """The original called everything but rate limits an authentication error."""
+    configured(wire.whole(status, b'{"message": "rate limit 429 token"}'))
+    with pytest.raises(error) as raised:
+        ask_agent("why?")
+    assert type(raised.value) is error

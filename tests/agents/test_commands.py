@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from harness.agents.cli import token_kind
+from harness.agents.client import AgentClient
 from harness.agents.stub.capacity import Capacity
 from harness.agents.stub.plan import StubPlan
 from harness.agents.stub.process import AgentStub
@@ -111,15 +117,11 @@ def jwt(ends_s):
     ],
 )
 def test_kind_of_a_token_is_told_without_it(token, told):
-    from pydantic import SecretStr
-
     assert told in token_kind(SecretStr(token))
     assert token not in token_kind(SecretStr(token))
 
 
 def test_end_of_a_jwt_is_told():
-    from pydantic import SecretStr
-
     now_s = SYSTEM_CLOCK.now().timestamp()
     assert "expired" in token_kind(SecretStr(jwt(now_s - 60)))
     assert "good for" in token_kind(SecretStr(jwt(now_s + 60)))
@@ -164,3 +166,33 @@ def test_failure_of_ask_is_one_line_and_exits_2(run):
     assert result.exit_code == 2
     assert "401" in result.output
     assert CANARY not in result.output
+
+
+def test_stub_serves_until_interrupted_and_states_its_lateness(tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"ttft_s": 0.0, "tokens": 3}')
+    command = [Path(sys.executable).parent / "lakegauge", "agent", "stub"]
+    process = subprocess.Popen(
+        [*command, "--plan", plan], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        told = dict(process.stdout.readline().strip().split("=", 1) for _ in range(3))
+        with AgentClient(
+            base_url=told["DATABRICKS_BASE_URL"],
+            token=SecretStr(told["DATABRICKS_TOKEN"]),
+            model=told["DATABRICKS_MODEL"],
+        ) as client:
+            assert client.ask("why?").text == "A pool holds "
+        process.send_signal(signal.SIGINT)
+        last = process.stdout.read()
+    assert process.returncode == 0
+    assert "1 questions answered, 3 tokens, refused: none; its own lateness" in last
+
+
+def test_plan_that_is_none_is_one_line_and_exits_2(run, tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"tokns": 3}')
+    result = run("stub", "--plan", str(plan))
+    assert result.exit_code == 2
+    assert "tokns" in result.output
+    assert "Traceback" not in result.output

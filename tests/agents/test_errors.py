@@ -110,3 +110,22 @@ def test_message_says_what_happened_and_what_to_do():
         "wait 7 s; lower the load, or allow more time in AGENTBRICKS_TIMEOUT"
     )
     assert error.retry_after_s == 7.0
+
+
+def test_every_error_says_what_kind_it_is():
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, errors.AgentCallError)
+        and kind is not errors.AgentCallError
+    ]
+    assert len(kinds) >= 14
+    unknown = errors.AgentCallError.classification
+    assert not [kind for kind in kinds if kind.classification == unknown]
+
+
+def test_what_the_retry_layer_repeats_is_called_retryable():
+    from harness.agents.retry import _RETRYABLE
+
+    assert {kind.classification.verdict.value for kind in _RETRYABLE} == {"retryable"}
