@@ -106,7 +106,8 @@ class AnswerBuilder:
         """
         self._first_event_ns = self._last_ns = at_ns
         try:
-            parsed = json.loads(body)
+            # Decoded here: json would first guess the encoding, which is UTF-8.
+            parsed = json.loads(body.decode())
         except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):

@@ -165,6 +165,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
         buffer: bytes,
         timeout: float | Deadline | None = None,  # noqa: ASYNC109 - the engine's
     ) -> None:
+        if not buffer:
+            return
         if isinstance(timeout, Deadline) and timeout.holds_head:
             timeout.holds_head, self._head = False, buffer
             return

@@ -49,12 +49,22 @@ class Authorization(Protocol):
 
 
 class StaticToken:
-    """One bearer token that never changes, such as a personal access token."""
+    """One bearer token that never changes, such as a personal access token.
+
+    Raises:
+        ConfigError: If no header can carry it.
+    """
 
     blocks = False
     renewable = False
 
     def __init__(self, token: SecretStr) -> None:
+        if not _fits_a_header(token.get_secret_value()):
+            msg = (
+                "the token is empty or holds blanks, line ends or other characters "
+                "that no header can carry; set DATABRICKS_TOKEN to the token alone"
+            )
+            raise ConfigError(msg)
         self._token = token
 
     def header(self) -> str:
@@ -97,13 +107,13 @@ class ProvidedToken:
             kind = type(error).__name__
         else:
             token = given.get_secret_value() if _is_secret(given) else given
-            if isinstance(token, str) and token:
+            if isinstance(token, str) and _fits_a_header(token):
                 if token != self._last:
                     # From here on masked wherever text passes through `redact`.
                     remember([token])
                     self._last = token
                 return f"Bearer {token}"
-            kind = "no token"
+            kind = "it gave nothing that a header can carry"
         # Outside the except block: foreign exceptions may hold what they sent.
         msg = f"the token provider failed: {kind}"
         raise CredentialError(msg)
@@ -216,6 +226,10 @@ def login_of(databricks: DatabricksSettings, *, host: str | None) -> SdkLogin | 
     if databricks.config_profile:
         return SdkLogin(profile=databricks.config_profile)
     return None
+
+
+def _fits_a_header(token: str) -> bool:
+    return token.isascii() and token.isprintable() and token.split() == [token]
 
 
 def _is_secret(value: object) -> bool:

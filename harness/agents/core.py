@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from harness.agents.transport import Outgoing
+    from harness.agents.transport import Address, Outgoing
     from harness.clock import Clock
     from harness.settings import AgentSettings, DatabricksSettings
 
@@ -43,6 +43,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "lakegauge",
 }
+_STATE_HEADERS = {"Accept": "application/json", "User-Agent": "lakegauge"}
 _STREAM_HEADERS = {**_HEADERS, "Accept": "text/event-stream"}
 
 
@@ -116,6 +117,7 @@ class ClientCore:
         if route == "auto":
             self._route = route_of_name(model) or "auto"
         self._authorization = authorization_of(token)
+        self._addresses: dict[tuple[Route, bool], Address] = {}
         self._clock = clock
         self._random = random or SystemRandom()
         self._open(keeps_open=keeps_open, ssl_context=_trusting(ca_pem))
@@ -202,26 +204,25 @@ class ClientCore:
         stream: bool,
         extra: Mapping[str, Any] | None,
     ) -> Outgoing:
-        from harness.agents.transport import Outgoing
+        from harness.agents.transport import Address, Outgoing
 
-        return Outgoing(
-            method="POST",
-            url=self.base_url + path_of(route, self.model),
-            headers=_STREAM_HEADERS if stream else _HEADERS,
-            body=body_of(
-                question, route=route, model=self.model, stream=stream, extra=extra
-            ),
+        address = self._addresses.get((route, stream))
+        if address is None:
+            address = self._addresses[route, stream] = Address(
+                self.base_url + path_of(route, self.model),
+                _STREAM_HEADERS if stream else _HEADERS,
+            )
+        body = body_of(
+            question, route=route, model=self.model, stream=stream, extra=extra
         )
+        return Outgoing(b"POST", address, body)
 
     def _state_request(self) -> Outgoing:
         from harness.agents.readiness import state_path
-        from harness.agents.transport import Outgoing
+        from harness.agents.transport import Address, Outgoing
 
-        return Outgoing(
-            method="GET",
-            url=self._origin + state_path(self.model),
-            headers={"Accept": "application/json", "User-Agent": "lakegauge"},
-        )
+        address = Address(self._origin + state_path(self.model), _STATE_HEADERS)
+        return Outgoing(b"GET", address)
 
 
 def _trusting(ca_pem: str | None) -> ssl.SSLContext | None:

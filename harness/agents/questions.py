@@ -30,6 +30,8 @@ _TASK_ROUTES: dict[str, Route] = {
     "agent/v1/chat": "chat",
     "agent/v2/chat": "chat",
 }
+# Made once: json.dumps makes an encoder for every call that is not the default.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _OURS = frozenset({"model", "input", "messages", "stream"})
 
 
@@ -96,7 +98,7 @@ def body_of(
             msg = f"extra must not hold {', '.join(taken)}: the client sets them"
             raise ConfigError(msg)
         body.update(extra)
-    encoded = json.dumps(body, separators=(",", ":")).encode()
+    encoded = _encode(body).encode()
     if len(encoded) > REQUEST_BYTES_MAX:
         msg = (
             f"the question is {len(encoded)} bytes; "

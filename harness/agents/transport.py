@@ -38,20 +38,48 @@ class ConnectionLostError(Exception):
     """The connection broke in the middle of a response."""
 
 
+class Address:
+    """Where requests of one kind go, taken apart once for all of them.
+
+    Args:
+        url: Whole address.
+        headers: Without those that say who asks and how long the body is.
+
+    Attributes:
+        url: The same as given.
+        parts: As the engine wants it.
+        headers: Likewise, the host among them.
+    """
+
+    __slots__ = ("headers", "parts", "url")
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self.url = url
+        self.parts = httpcore2.URL(url)
+        host = url.split("://", 1)[-1].split("/", 1)[0]
+        self.headers = [
+            (name.encode("ascii"), value.encode("ascii"))
+            for name, value in {**headers, "Host": host}.items()
+        ]
+
+
 class Outgoing(NamedTuple):
     """One request to send.
 
     Attributes:
         method: The verb.
-        url: Whole address.
-        headers: Without those that say who asks and how long the body is.
+        address: Where to.
         body: May be empty.
     """
 
-    method: str
-    url: str
-    headers: Mapping[str, str]
+    method: bytes
+    address: Address
     body: bytes = b""
+
+    @property
+    def url(self) -> str:
+        """Whole address."""
+        return self.address.url
 
 
 class RawResponse:
@@ -171,12 +199,11 @@ def request_of(
     deadline.holds_head = bool(outgoing.body)
     return httpcore2.Request(
         outgoing.method,
-        outgoing.url,
+        outgoing.address.parts,
         headers=[
-            *outgoing.headers.items(),
-            ("Authorization", authorization),
-            ("Host", outgoing.url.split("://", 1)[-1].split("/", 1)[0]),
-            ("Content-Length", str(len(outgoing.body))),
+            *outgoing.address.headers,
+            (b"Authorization", authorization.encode("latin-1")),
+            (b"Content-Length", b"%d" % len(outgoing.body)),
         ],
         content=outgoing.body,
         extensions={
@@ -251,6 +278,8 @@ class _Stream(httpcore2.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | Deadline | None = None) -> None:
+        if not buffer:
+            return
         if isinstance(timeout, Deadline) and timeout.holds_head:
             timeout.holds_head, self._head = False, buffer
             return

@@ -137,3 +137,14 @@ def test_benchmark_report_of_an_agent_holds_no_passage_and_no_token(tmp_path):
     assert token not in text
     assert "A%20pool" not in text
     assert "A pool holds" not in text
+
+
+@pytest.mark.parametrize(
+    "token", ["", "two words", "line\n", "dapi\u2014x", "a\r\nX: y"]
+)
+def test_token_that_no_header_can_carry_is_refused_without_it(token):
+    from harness.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="DATABRICKS_TOKEN") as raised:
+        AgentClient(base_url="http://127.0.0.1:1", token=SecretStr(token), model="m")
+    assert not token or token not in str(raised.value)
