@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.agents.answer import Answer
     from harness.agents.ask import (
+        AsyncConversation,
         Conversation,
         ask_agent,
         call_agent,
@@ -23,6 +24,7 @@ __all__ = [
     "AgentClient",
     "Answer",
     "AsyncAgentClient",
+    "AsyncConversation",
     "Conversation",
     "ask_agent",
     "call_agent",
@@ -33,6 +35,7 @@ _HOMES = {
     "AgentClient": "client",
     "Answer": "answer",
     "AsyncAgentClient": "async_client",
+    "AsyncConversation": "ask",
     "Conversation": "ask",
     "ask_agent": "ask",
     "call_agent": "ask",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.agents.answer import Answer
+    from harness.agents.async_client import AsyncAgentClient
 
 _clients: dict[tuple[object, ...], AgentClient] = {}
 _clients_lock = threading.Lock()
@@ -60,6 +61,42 @@ class Conversation:
         items = [*self._items, user_turn(question)]
         answer = self._client.ask(items, **options)
         # Without footnotes: their marks would be taken for the user's own words.
+        self._items = [*items, assistant_turn(answer.text_without_footnotes)]
+        return answer
+
+
+class AsyncConversation:
+    """The same in an event loop; one question at a time.
+
+    Args:
+        client: Whom to ask.
+        system_prompt: What the agent is told first, if anything.
+        history: Earlier turns: objects with `role` and `content`.
+    """
+
+    def __init__(
+        self,
+        client: AsyncAgentClient,
+        *,
+        system_prompt: str | None = None,
+        history: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._client = client
+        self._items = turns(system_prompt=system_prompt, history=history)
+
+    @property
+    def items(self) -> tuple[Mapping[str, Any], ...]:
+        """The turns so far, as `input` items."""
+        return tuple(self._items)
+
+    async def ask(self, question: str, **options: Any) -> Answer:
+        """Ask with everything said before; a failed question is not remembered.
+
+        Raises:
+            AgentCallError: If there is no usable answer.
+        """
+        items = [*self._items, user_turn(question)]
+        answer = await self._client.ask(items, **options)
         self._items = [*items, assistant_turn(answer.text_without_footnotes)]
         return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -10,11 +11,13 @@ from pydantic import SecretStr
 from harness.agents import ask as asking
 from harness.agents import errors
 from harness.agents.ask import (
+    AsyncConversation,
     Conversation,
     ask_agent,
     call_agent,
     call_agent_with_metadata,
 )
+from harness.agents.async_client import AsyncAgentClient
 from harness.agents.client import AgentClient
 from harness.errors import ConfigError
 
@@ -151,6 +154,22 @@ def test_conversation_sends_all_that_was_said(make_server, wire):
     sent = json.loads(server.requests[1].partition(b"\r\n\r\n")[2])["input"]
     assert [turn["role"] for turn in sent] == ["user", "assistant", "user"]
     assert sent[1]["content"] == [{"type": "output_text", "text": "A pool."}]
+
+
+def test_conversation_in_a_loop_sends_all_that_was_said(make_server, wire):
+    server = make_server(wire.whole("200 OK", answer("a")))
+
+    async def run():
+        async with AsyncAgentClient(
+            base_url=server.base_url, token=SecretStr("dapi-x"), model="ka-1-endpoint"
+        ) as client:
+            conversation = AsyncConversation(client, system_prompt="Be brief.")
+            await conversation.ask("what?", stream=False)
+            await conversation.ask("why?", stream=False)
+
+    asyncio.run(run())
+    sent = json.loads(server.requests[1].partition(b"\r\n\r\n")[2])["input"]
+    assert [turn["role"] for turn in sent] == ["system", "user", "assistant", "user"]
 
 
 def test_failed_question_is_not_part_of_the_conversation(make_server, wire):

@@ -47,7 +47,22 @@ def test_text_sent_as_deltas_and_again_in_the_item_is_taken_once():
 
 
 def test_item_in_footnote_syntax_does_not_replace_the_deltas():
-    answer = build(delta("a", item_id="m1"), item_done("a[^1]\n\n[^1]: guide.pdf"))
+    marked = "a[^1]\n\n[^1]: guide.pdf"
+    answer = build(delta("a", item_id="m1"), item_done(marked))
+    assert answer.text == answer.text_without_footnotes == "a"
+    assert answer.text_with_footnotes == marked
+
+
+def test_citations_that_came_as_events_survive_an_item_without_them():
+    note = {"type": "url_citation", "title": "g.pdf", "url": "https://x/g.pdf"}
+    added = {
+        "type": "response.output_text.annotation.added",
+        "item_id": "m1",
+        "content_index": 0,
+        "annotation": note,
+    }
+    answer = build(delta("a", item_id="m1"), added, item_done("a"))
+    assert [citation.document for citation in answer.citations] == ["g.pdf"]
     assert answer.text == "a"
 
 

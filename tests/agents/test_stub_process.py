@@ -51,6 +51,31 @@ def test_stub_in_the_middle_of_an_answer_ends_too():
     assert not process.is_running()
 
 
+def test_stub_runs_on_uvloop_too():
+    pytest.importorskip("uvloop", reason="needs uvloop (extra: contenders)")
+    with AgentStub(StubPlan(ttft_s=0.0), loop="uvloop") as stub, client_of(stub) as c:
+        assert len(c.ask("why?").timing.token_ns) == 20
+        assert stub.statement().tokens_sent == 20
+
+
+def test_unknown_loop_is_refused():
+    with pytest.raises(TargetError, match="'precise' or 'uvloop'"):
+        AgentStub(loop="trio")
+
+
+def test_public_names_are_loaded_when_they_are_used():
+    code = (
+        "import sys, harness.agents as agents\n"
+        "assert 'harness.agents.client' not in sys.modules\n"
+        "assert all(getattr(agents, name) for name in agents.__all__)\n"
+        "print(hasattr(agents, 'nothing'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "False"
+
+
 def test_close_twice_is_one_close():
     stub = AgentStub()
     stub.close()
