@@ -176,6 +176,7 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def lab(
+    request: pytest.FixtureRequest,
     spark: SparkSession,
     pytestconfig: pytest.Config,
     tmp_path_factory: pytest.TempPathFactory,
@@ -184,8 +185,12 @@ def lab(
 
     A query left running would be in the next test's figures: it fails this one.
     """
+    from pyspark.cloudpickle import register_pickle_by_value
+
     from harness.spark.lab import Lab
 
+    # Sinks and processors of a scenario run where its module cannot be imported.
+    register_pickle_by_value(request.module)  # type: ignore[no-untyped-call] # untyped in pyspark
     running = pytestconfig.stash[_RUNNING]
     storage = settings_of(pytestconfig).spark.storage
 

@@ -42,6 +42,10 @@ class Place:
     spark: SparkSession
     folder: Path
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the session: over Spark Connect, sinks are pickled."""
+        return Place, (None, self.folder)
+
     def path(self, name: str = "table") -> Path:
         """Return the folder of a table."""
         return self.folder / name

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from harness import SparkError
+from harness.spark.kills import Kill, Killer, stopped
+
+
+def test_stopped_process_does_nothing_until_it_may_go_on():
+    process = subprocess.Popen(
+        [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        process.stdout.readline()
+        seen = psutil.Process(process.pid)
+        with stopped(process.pid):
+            assert seen.status() == psutil.STATUS_STOPPED
+            before = seen.cpu_times().user
+            assert seen.cpu_times().user == before
+        assert seen.status() != psutil.STATUS_STOPPED
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_kills_need_a_jvm_of_this_machine():
+    with pytest.raises(SparkError, match="need a JVM of this machine"):
+        Killer(SimpleNamespace(jvm_pid=None), [], count=1, seed=1)
+
+
+def test_moments_of_kills_follow_from_the_seed():
+    groups = [[SimpleNamespace(batches_count=n)] for n in (5, 3)]
+
+    def plans(seed):
+        lab = SimpleNamespace(jvm_pid=1)
+        return Killer(lab, groups, count=20, seed=seed)._plans
+
+    assert plans(1) == plans(1) != plans(2)
+    first, second = plans(1)
+    assert len(first) + len(second) == 20
+    assert all(batch < 5 for batch, _, _ in first)
+    assert all(batch < 3 for batch, _, _ in second)
+    assert sum(aimed for _, _, aimed in [*first, *second]) == 10
+
+
+@pytest.mark.parametrize(
+    ("begun", "done", "inside"),
+    [((1,), (1,), False), ((2,), (1,), True), ((1, 3), (1, 2), True)],
+)
+def test_kill_is_inside_a_batch_where_one_was_begun_and_not_done(begun, done, inside):
+    kill = Kill(place=None, begun=begun, done=done, after_commit=True)
+
+    assert kill.inside_batch is inside
