@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from harness.spark.datasets import SensorReadings
@@ -84,7 +82,7 @@ def look(place, layout, where):
 
 def optimize(place, layout):
     statement = OPTIMIZE[layout].format(table=place.table(layout))
-    return json.loads(place.spark.sql(statement).toJSON().first())["metrics"]
+    return place.spark.sql(statement).first().asDict(recursive=True)["metrics"]
 
 
 @pytest.mark.needs("plans")
