@@ -31,7 +31,7 @@ def ingest(profile, *, seed=601):
 
 @pytest.fixture
 def batch_s(lab):
-    """Measured, closed loop: how long a full micro-batch takes once code is compiled."""
+    """Measured, closed loop: how long a full micro-batch takes, once compiled."""
     query = ingest(constant_rate(rate_per_s=ROWS_PER_BATCH, duration_s=7))
     batches = lab.run(query).batches["ingest"][3:]
     seconds = (batches[-1].ended_at - batches[0].started_at).total_seconds()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 INTERVAL_S = 0.1
+# Asking what processes share costs milliseconds each: only every so many samples.
+_MEMORY_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,14 @@ class Usage:
         at_s: When, in seconds since 1970.
         cpu_s: CPU time of the JVM and its workers until then, in seconds.
         jvm_rss_peak_bytes: Most memory the JVM held.
-        python_rss_peak_bytes: Most memory its Python workers and this process held
-            together; what they share is counted in each.
+        python_peak_bytes: Most memory its Python workers and this process held
+            together; what several of them share is counted once (PSS).
     """
 
     at_s: tuple[float, ...]
     cpu_s: tuple[float, ...]
     jvm_rss_peak_bytes: int
-    python_rss_peak_bytes: int
+    python_peak_bytes: int
 
     @property
     def total_cpu_s(self) -> float:
@@ -57,7 +59,7 @@ class _Samples:
     at_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     jvm_rss: int = 0
-    python_rss: int = 0
+    python_memory: int = 0
 
 
 class Meter:
@@ -97,7 +99,7 @@ class Meter:
             at_s=tuple(self._samples.at_s),
             cpu_s=tuple(self._samples.cpu_s),
             jvm_rss_peak_bytes=self._samples.jvm_rss,
-            python_rss_peak_bytes=self._samples.python_rss,
+            python_peak_bytes=self._samples.python_memory,
         )
 
     def _watch(self) -> None:
@@ -106,22 +108,24 @@ class Meter:
             self._sample(self._jvm)
 
     def _sample(self, jvm: psutil.Process) -> None:
+        samples = self._samples
         cpu_s, jvm_rss = _read(jvm)
-        python_rss = self._here.memory_info().rss
+        with_memory = len(samples.at_s) % _MEMORY_EVERY == 0
+        python_memory = self._here.memory_full_info().pss if with_memory else 0
         for worker in jvm.children(recursive=True):
             try:
-                worker_cpu_s, worker_rss = _read(worker)
+                worker_cpu_s, _ = _read(worker)
+                if with_memory:
+                    python_memory += worker.memory_full_info().pss
             except psutil.NoSuchProcess:
                 continue  # ended meanwhile: its parent has its CPU time now
             cpu_s += worker_cpu_s
-            python_rss += worker_rss
-        samples = self._samples
         samples.at_s.append(self._clock.now().timestamp())
         # A worker that ends between two readings is missing from one of them.
         so_far = samples.cpu_s[-1] if samples.cpu_s else 0.0
         samples.cpu_s.append(max(so_far, cpu_s))
         samples.jvm_rss = max(samples.jvm_rss, jvm_rss)
-        samples.python_rss = max(samples.python_rss, python_rss)
+        samples.python_memory = max(samples.python_memory, python_memory)
 
 
 def _read(process: psutil.Process) -> tuple[float, int]:

@@ -62,7 +62,7 @@ def measured(
         about |= {
             "cpu_s_per_million_rows": round(cpu_s / rows_count * MILLION, 3),
             "jvm_rss_peak_mb": round(run.usage.jvm_rss_peak_bytes / _MB),
-            "python_rss_peak_mb": round(run.usage.python_rss_peak_bytes / _MB),
+            "python_peak_mb": round(run.usage.python_peak_bytes / _MB),
         }
     return {
         "durations_s": values,
