@@ -31,11 +31,11 @@ OPTIMIZE = {
 # A laptop's tables are far below the sizes at which files are split and clusters
 # closed; a file of this size stands for one of 1 GB.
 SMALL_FILES = {
-    "spark.databricks.delta.optimize.maxFileSize": "150000",
-    "spark.databricks.delta.optimize.minFileSize": "150000",
+    "spark.databricks.delta.optimize.maxFileSize": "40000",
+    "spark.databricks.delta.optimize.minFileSize": "40000",
     "spark.databricks.delta.optimize.clustering.mergeStrategy"
-    ".minCubeSize.threshold": "200000",
-    "spark.databricks.delta.optimize.clustering.targetCubeSize": "400000",
+    ".minCubeSize.threshold": "100000",
+    "spark.databricks.delta.optimize.clustering.targetCubeSize": "200000",
 }
 
 
@@ -124,6 +124,10 @@ def test_layout_changes_what_is_read_and_nothing_else(
     record_stream(run, warmup_count=0, details={"checksum": str(proven), **figures})
 
 
+def save(spark, rows, columns, path):
+    spark.createDataFrame(rows, columns).write.format("delta").save(path.as_uri())
+
+
 @pytest.mark.needs("plans")
 @pytest.mark.usefixtures("small_files")
 def test_pruning_by_partition_and_the_gap_in_open_source(lab, spark):
@@ -137,14 +141,22 @@ def test_pruning_by_partition_and_the_gap_in_open_source(lab, spark):
     for layout in ("partitioned", "liquid"):
         ingest(place, lab, feed, layout, batches_count=2)
         optimize(place, layout)
-    sites = spark.createDataFrame([(1, "north")], "site BIGINT, name STRING")
-    devices = spark.createDataFrame([(77, "attic")], "device_id BIGINT, name STRING")
+    names = [(key, "north" if key == 1 else "else") for key in range(4)]
+    save(spark, names, "site BIGINT, name STRING", place.path("sites"))
+    rooms = [(key, "attic" if key == 77 else "else") for key in range(DEVICES_COUNT)]
+    save(spark, rooms, "device_id BIGINT, name STRING", place.path("devices"))
 
-    def joined(layout, dimension, key):
+    def dimension(name, wanted):
+        table = spark.read.format("delta").load(place.path(name).as_uri())
+        return table.where(f"name = '{wanted}'")
+
+    def joined(layout, small, key):
         table = spark.read.format("delta").load(place.path(layout).as_uri())
-        small = dimension.where("name IS NOT NULL").hint("broadcast")
-        return run_and_look(table.join(small, key).selectExpr("count(*) AS n"))
+        return run_and_look(
+            table.join(small.hint("broadcast"), key).selectExpr("count(*) AS n")
+        )
 
+    sites, devices = dimension("sites", "north"), dimension("devices", "attic")
     (by_site,), (partitions, *_) = joined("partitioned", sites, "site")
     (by_device,), (clustered, *_) = joined("liquid", devices, "device_id")
     keys = [row.device_id for row in devices.collect()]
