@@ -19,6 +19,7 @@ bench: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n 2 -m "not spark and not docker and not workspace" $(ARGS)
 	$(BIN)/pytest tests scenarios --smoke -m spark $(ARGS)
+	LAKEGAUGE_SPARK_MASTER='connect[2]' $(BIN)/pytest scenarios/test_declarative_pipelines.py --smoke $(ARGS)
 
 scenarios: $(READY)
 	$(BIN)/pytest scenarios/ $(ARGS)

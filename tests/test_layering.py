@@ -40,7 +40,8 @@ OWNERS = {
     "testcontainers": {"postgres"},
     "sqlalchemy": {"lakebase"},
     # agents/auth.py: OAuth logins of the agent client are the SDK's.
-    "databricks": {"lakebase", "auth", "session"},
+    # spark/session.py: databricks-connect. spark/pipelines/workspace.py: pipelines.
+    "databricks": {"lakebase", "auth", "session", "workspace"},
     "opentelemetry": {"lakebase"},
     "prometheus_client": {"lakebase"},
     "httpcore2": {"agents"},

@@ -20,6 +20,7 @@ class Capability(StrEnum):
     CPU = "cpu"
     KILLS = "kills"
     FILES = "files"
+    PIPELINES = "pipelines"
 
     @property
     def meaning(self) -> str:
@@ -33,6 +34,8 @@ _MEANINGS = {
     Capability.KILLS: "all writing processes on this machine, to kill them",
     Capability.FILES: "a file system that Spark and this process both see "
     "(LAKEGAUGE_SPARK_STORAGE)",
+    Capability.PIPELINES: "declarative pipelines, which run over Spark Connect only "
+    "(LAKEGAUGE_SPARK_MASTER=connect)",
 }
 
 DATABRICKS = "databricks"
@@ -69,10 +72,13 @@ def backend_of(*, master: str, remote: str | None, has_storage: bool) -> Backend
         remote: Address of a Spark Connect server, or "databricks".
         has_storage: Whether a folder was named that a remote server sees as well.
     """
+    classic = frozenset(Capability) - {Capability.PIPELINES}
     shared = {Capability.FILES} if has_storage else set()
     if remote is not None:
         name = "DatabricksConnect" if remote == DATABRICKS else "Remote"
-        return Backend(name=name, capabilities=frozenset(shared))
+        # A workspace runs pipelines itself: harness/spark/pipelines/workspace.py.
+        more = set() if remote == DATABRICKS else {Capability.PIPELINES}
+        return Backend(name=name, capabilities=frozenset(shared | more))
     if connect_threads(master) is not None:
         return Backend(
             name="LocalConnect",
@@ -82,10 +88,10 @@ def backend_of(*, master: str, remote: str | None, has_storage: bool) -> Backend
         # Executors are processes of their own: stopping the driver stops no write.
         return Backend(
             name="LocalCluster",
-            capabilities=frozenset(Capability) - {Capability.KILLS},
+            capabilities=classic - {Capability.KILLS},
         )
     if master.startswith("local"):
-        return Backend(name="LocalClassic", capabilities=frozenset(Capability))
+        return Backend(name="LocalClassic", capabilities=classic)
     return Backend(name="Cluster", capabilities=frozenset({Capability.PLANS, *shared}))
 
 
