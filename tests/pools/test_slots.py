@@ -128,6 +128,8 @@ class PoolMachine(RuleBasedStateMachine):
         )
         if not self.slots.adopt(slot, now_ns=self.now_ns):
             self.discard([slot])
+        is_stale = generation != self.slots.generation
+        assert (slot in self.closed) == is_stale, "a drain reaches who is on the way"
         self.order()
         list(self.settle_queue())
 
