@@ -17,7 +17,7 @@ QUESTION = "How many connections does a pool hold?"
 RATE_PER_S = 40.0
 SLOTS, ANSWER_S = 10, 0.2  # 50 answers a second; a fifth of it in the brown-out
 BROWNOUT_SLOTS = 2
-BEFORE_S = 4.0
+BEFORE_S = 3.0
 LOAD_TARGET = 1.2
 RECOVERY_TARGET_S = 10.0
 # Chance moves the share of answered questions by about so much between runs.
@@ -47,7 +47,7 @@ def test_brownout(make_agent_stub, make_agent, sized, record_load, successes, po
 
     The compared value is the response time of a call, retries and waits included.
     """
-    brownout_s = sized(full=10.0, smoke=2.0)
+    brownout_s = sized(full=8.0, smoke=2.0)
     after_s = sized(full=12.0, smoke=3.0)
     before_s = sized(full=BEFORE_S, smoke=1.0)
     stub = make_agent_stub(
@@ -97,7 +97,7 @@ def test_brownout(make_agent_stub, make_agent, sized, record_load, successes, po
     assert all(isinstance(e, AgentCallError) for e in result.examples.values())
     # Every request sent is in the stub's journal: answered or refused.
     assert told["requests_count"] >= asked
-    if policy == "budget" and brownout_s >= 10:
+    if policy == "budget" and brownout_s >= 8:
         assert told["brownout_load"] <= LOAD_TARGET
         assert told["recovery_s"] < RECOVERY_TARGET_S
         # Run before this one, unless it was deselected.

@@ -74,7 +74,7 @@ def test_added_time_beside_other_clients(stub, make_agent, sized, record_duratio
             **sdk_callers(stub, stack),
         }
         texts = {name: call() for name, call in callers.items()}
-        times_s = in_turn(callers, rounds=sized(full=150, smoke=5), calls=10)
+        times_s = in_turn(callers, rounds=sized(full=80, smoke=5), calls=10)
 
     assert len(set(texts.values())) == 1, "every client read the same answer"
     added_s = {

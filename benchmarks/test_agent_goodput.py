@@ -44,7 +44,7 @@ def test_highest_rate_within_the_promise(
         result, by_worker = ask_at_rate(
             agent,
             rate_per_s=rate_per_s,
-            duration_s=max(sized(full=4.0, smoke=0.5), ANSWERS_MIN / rate_per_s),
+            duration_s=max(sized(full=3.0, smoke=0.5), ANSWERS_MIN / rate_per_s),
         )
         answers, ttfts_s = intended_ttfts_s(result, by_worker)
         late = None
@@ -62,7 +62,7 @@ def test_highest_rate_within_the_promise(
         min_per_s=2.0,
         max_per_s=200.0,
         tolerance=0.1,
-        probes_max=sized(full=14, smoke=2),
+        probes_max=sized(full=10, smoke=2),
     )
 
     held_per_s = found.held_per_s

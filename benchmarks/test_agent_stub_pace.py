@@ -25,7 +25,7 @@ def test_lateness_of_streams(make_agent_stub, sized, record_durations, streams):
     The compared value is the stub's own p99 of written minus due. A second process
     only reads the bytes; it counts them all.
     """
-    tokens = sized(full=300, smoke=60)
+    tokens = sized(full=200, smoke=60)
     stub = make_agent_stub(ttft_s=STREAMS_SPREAD_S, itl_s=ITL_S, tokens=tokens)
     with apart(stub.pid):
         cpu_before_s = cpu_time_s(stub.pid)

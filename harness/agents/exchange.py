@@ -25,6 +25,8 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 # After the end marker only the closing bytes are due; a server that keeps them
 # back costs the connection, not the answer.
 CLOSING_TIMEOUT_S = 1.0
+# No answer is so long; what goes on and on must not fill the memory.
+STREAM_BYTES_MAX = 64 * 1024 * 1024
 HTTP_OK = 200
 _REQUEST_ID_HEADERS = ("x-databricks-request-id", "x-request-id")
 
@@ -55,6 +57,7 @@ class Exchange:
         self._clock = clock
         self._parser = SseParser()
         self._status = 0
+        self._bytes_count = 0
         self._headers: Mapping[str, str] = {}
 
     @property
@@ -75,6 +78,10 @@ class Exchange:
                 break
         if status != HTTP_OK:
             return "refusal"
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            msg = f"the answer is encoded as {encoding}, which was not asked for"
+            raise AgentBadResponseError(msg, status=status)
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind == "text/event-stream":
             return "stream"
@@ -108,6 +115,10 @@ class Exchange:
         """
         at_ns = self._clock.monotonic_ns()
         add = self.builder.add_event
+        self._bytes_count += len(chunk)
+        if self._bytes_count > STREAM_BYTES_MAX:
+            msg = f"the stream is longer than {STREAM_BYTES_MAX} bytes"
+            raise AgentBadResponseError(msg, partial_text=self.builder.text)
         try:
             events = self._parser.feed(chunk)
             if self._on_event is not None:

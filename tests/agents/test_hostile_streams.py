@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.agents import exchange as exchange_module
 from harness.agents.answer import Answer
 from harness.agents.deadline import Deadline
 from harness.agents.errors import (
@@ -129,6 +130,20 @@ def test_broken_stream_is_its_own_error(name):
         read(stream)
     assert type(raised.value) is error
     assert raised.value.partial_text in {"", "ab"}
+
+
+def test_endless_stream_ends_before_the_memory_does(monkeypatch):
+    monkeypatch.setattr(exchange_module, "STREAM_BYTES_MAX", 10_000)
+    with pytest.raises(AgentBadResponseError, match="longer than 10000 bytes"):
+        read(frame(DELTA) * 1000 + DONE, cuts=range(0, 60_000, 1000))
+
+
+def test_encoded_answer_is_named_and_not_guessed_at():
+    clock = ManualClock()
+    exchange = Exchange(deadline=Deadline(60, clock=clock), clock=clock, origin="x")
+    head = {"content-type": "text/event-stream", "content-encoding": "gzip"}
+    with pytest.raises(AgentBadResponseError, match="gzip"):
+        exchange.begin(200, head)
 
 
 VALID = (
