@@ -184,21 +184,54 @@ def monitor_serve(
     *,
     reports: Reports = None,
     host: Annotated[
-        str, typer.Option(help="127.0.0.1, ::1 or localhost.")
+        str, typer.Option(help="Any but 127.0.0.1, ::1 or localhost needs a token.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="0 takes a free one.")
     ] = 8000,
+    database: Annotated[
+        bool,
+        typer.Option(
+            "--database", help="Open the database of the settings and watch it."
+        ),
+    ] = False,
+    replay: Annotated[
+        str | None, typer.Option(help="Play a saved report: number, name or path.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.1, max=1000)] = 1.0,
+    interval: Annotated[
+        float, typer.Option(min=0.05, max=60, help="Seconds between two updates.")
+    ] = 1.0,
 ) -> None:
-    """Show saved reports and the run in progress in a browser, until Ctrl-C."""
+    """Watch the run in progress, saved reports or a database, until Ctrl-C."""
+    from contextlib import nullcontext
+
     from harness.monitor.server import serve
 
     folder = reports_folder(reports)
+    settings = load_settings(check=False)
 
     def say(url: str) -> None:
         typer.echo(f"{url} shows {folder}; Ctrl-C ends it")
 
-    serve(folder, host=host, port=port, on_ready=say)
+    if database:
+        from harness.lakebase.service import LakebaseService
+
+        context: Any = LakebaseService(load_settings())
+    else:
+        context = nullcontext()
+    with context as watched:
+        serve(
+            folder,
+            host=host,
+            port=port,
+            on_ready=say,
+            watched=watched,
+            replay=replay,
+            speed=speed,
+            token=settings.monitoring.monitor_token,
+            interval_s=interval,
+        )
 
 
 def _print(lines: Iterable[str]) -> None:

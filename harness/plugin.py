@@ -22,6 +22,7 @@ pytest_plugins = (
     "harness.lakebase.standin.fixtures",
     "harness.agents.fixtures",
     "harness.spark.fixtures",
+    "harness.monitor.fixtures",
 )
 
 

@@ -256,6 +256,8 @@ def _workspace(settings: Settings) -> Workspace:
 
 
 def _state(workspace: Workspace, settings: Settings) -> str:
-    if settings.lakebase.endpoint is not None:
-        return workspace.endpoint_address(settings.lakebase.endpoint).state
-    return workspace.instance_address(settings.lakebase.instance_name or "").state
+    if settings.lakebase.instance_name is not None:
+        return workspace.instance_address(settings.lakebase.instance_name).state
+    from harness.lakebase.target import endpoint_name
+
+    return workspace.endpoint_address(endpoint_name(workspace, settings)).state

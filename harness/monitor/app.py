@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
+from harness.monitor.broadcast import INTERVAL_S, Broadcaster
 from harness.monitor.folder import ReportFolder, SavedRun, state_of
+from harness.monitor.guard import Guard, checked_token
+from harness.monitor.live_api import live_router
 from harness.monitor.page import dashboard_page
 from harness.monitor.views import (
     Alive,
@@ -22,49 +25,40 @@ from harness.monitor.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
     from pathlib import Path
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from pydantic import SecretStr
+
+    from harness.monitor.live_api import Subject
 
 STATIC_TYPES = {
     "dashboard.css": "text/css",
     "dashboard.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-# Nothing from elsewhere, and nothing inline: what a report holds cannot run.
-SECURITY_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 
-def is_loopback(host: str) -> bool:
-    """Whether the name or address can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def make_app(reports: Path) -> FastAPI:
+def make_app(
+    reports: Path | None = None,
+    *,
+    subject: Subject | None = None,
+    token: SecretStr | None = None,
+    interval_s: float = INTERVAL_S,
+) -> FastAPI:
     """Return the application.
 
     Its endpoints are plain functions: they read files, so FastAPI runs them on
     threads and the event loop never waits for a disk.
 
     Args:
-        reports: The folder of reports.
+        reports: The folder of reports; None shows none.
+        subject: What is watched live; None leaves those endpoints out.
+        token: What everybody must bring; None answers to this machine's names only.
+        interval_s: Time between two live updates, in seconds.
+
+    Raises:
+        ConfigError: The token is short, or the interval.
     """
     app = FastAPI(
         title="lakegauge monitor",
@@ -73,10 +67,23 @@ def make_app(reports: Path) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Guard)
-    folder = ReportFolder(reports)
-    static = files("harness.monitor") / "static"
-    contents = {name: (static / name).read_bytes() for name in STATIC_TYPES}
+    app.add_middleware(Guard, token=checked_token(token))
+    endpoints: dict[str, str] = {}
+    links = {"livez": "/livez", "openapi": "/openapi.json"}
+    if subject is not None:
+        broadcaster = Broadcaster(subject.source, interval_s=interval_s)
+        router = live_router(subject, broadcaster)
+        links |= {"live": "/live"}
+        endpoints = {
+            str(route.name): str(route.path)
+            for route in router.routes
+            if isinstance(route, APIRoute | APIWebSocketRoute)
+        }
+        app.include_router(router)
+        app.state.broadcaster = broadcaster
+    if reports is not None:
+        links |= {"dashboard": "/dashboard", "reports": "/reports"}
+        _add_reports(app, ReportFolder(reports))
 
     @app.get("/livez")
     def livez() -> Alive:
@@ -87,15 +94,15 @@ def make_app(reports: Path) -> FastAPI:
     def index() -> Index:
         """Say what this is and where to go on."""
         return Index(
-            name="lakegauge",
-            version=app.version,
-            links={
-                "dashboard": "/dashboard",
-                "reports": "/reports",
-                "livez": "/livez",
-                "openapi": "/openapi.json",
-            },
+            name="lakegauge", version=app.version, links=links, endpoints=endpoints
         )
+
+    return app
+
+
+def _add_reports(app: FastAPI, folder: ReportFolder) -> None:
+    static = files("harness.monitor") / "static"
+    contents = {name: (static / name).read_bytes() for name in STATIC_TYPES}
 
     @app.get("/reports")
     def list_reports() -> ReportList:
@@ -136,47 +143,6 @@ def make_app(reports: Path) -> FastAPI:
         if name not in contents:
             raise HTTPException(404, "no such file")
         return Response(contents[name], media_type=STATIC_TYPES[name])
-
-    return app
-
-
-class Guard:
-    """Sets the security headers, and answers only to the names of this machine.
-
-    A page elsewhere may let its own name resolve to 127.0.0.1 and would then read
-    what is served here; it cannot choose the Host header, which still holds its name.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_guarded(message: MutableMapping[str, object]) -> None:
-            if message["type"] == "http.response.start":
-                headers = message.setdefault("headers", [])
-                assert isinstance(headers, list)  # noqa: S101  # ASGI says so
-                headers += [
-                    (name.encode(), value.encode())
-                    for name, value in SECURITY_HEADERS.items()
-                ]
-            await send(message)
-
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin1")
-        if is_loopback(_without_port(host)):
-            await self._app(scope, receive, send_guarded)
-            return
-        problem = Problem(detail=f"Host {host!r} is not this machine; use localhost")
-        await JSONResponse(problem.model_dump(), 421)(scope, receive, send_guarded)
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
 
 
 def _summary(run: SavedRun, folder: ReportFolder) -> ReportSummary:

@@ -14,7 +14,7 @@ import psutil
 from pydantic import ValidationError
 
 from harness.errors import ReportError
-from harness.monitor.views import CaseView
+from harness.monitor.views import CaseView, State
 from harness.reports.baseline import why_not_comparable
 from harness.reports.compare import CaseComparison, compare_records
 from harness.reports.printable import printable
@@ -221,7 +221,7 @@ class ReportFolder:
         return str(printable(str(run.report.path.relative_to(self.path))))
 
 
-def state_of(run: SavedRun) -> str:
+def state_of(run: SavedRun) -> State:
     """Return "complete", "running" or "interrupted".
 
     A journal that stays on disk belongs to a run that goes on or to one that was

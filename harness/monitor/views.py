@@ -27,11 +27,19 @@ class Alive(_View):
 
 
 class Index(_View):
-    """What this server is and where to go on."""
+    """What this server is and where to go on.
+
+    Attributes:
+        name: Of the software.
+        version: Of the software.
+        links: What can be opened now.
+        endpoints: Live endpoints; one that has nothing to say answers 503.
+    """
 
     name: str
     version: str
     links: dict[str, str]
+    endpoints: dict[str, str] = Field(default_factory=dict)
 
 
 class Problem(_View):

@@ -65,6 +65,8 @@ class LivePool(_Live):
         checkout_timeouts_total: Checkouts that got none in time.
         connection_errors_total: Attempts to connect that failed.
         leaks_total: Checkouts held too long.
+        opened_total: Connections opened.
+        closed_total: Connections closed, for whatever reason.
         checkout_wait: Asked for until got.
         usage_time: Got until given back: the response time of what was done with it.
         connect_time: Opening one connection.
@@ -83,6 +85,8 @@ class LivePool(_Live):
     checkout_timeouts_total: int
     connection_errors_total: int
     leaks_total: int
+    opened_total: int
+    closed_total: int
     checkout_wait: LiveTimes
     usage_time: LiveTimes
     connect_time: LiveTimes
@@ -164,6 +168,15 @@ class LiveBenchmark(_Live):
     cases_failed: int = 0
 
 
+class LiveLoad(_Live):
+    """What a load run does: completed operations in the last whole second."""
+
+    case: str
+    throughput_per_s: float | None = None
+    response_time: LiveTimes | None = None
+    errors_total: int = 0
+
+
 class LiveData(_Live):
     """Everything at one moment; a part is null, or empty, where there is none.
 
@@ -177,6 +190,7 @@ class LiveData(_Live):
         streams: Streaming queries.
         agents: Agent endpoints.
         benchmark: Progress of the run.
+        load: The load at work.
         notes: What a reader should know of these figures, a sentence each.
     """
 
@@ -189,6 +203,7 @@ class LiveData(_Live):
     streams: tuple[LiveStream, ...] = ()
     agents: tuple[LiveAgent, ...] = ()
     benchmark: LiveBenchmark | None = None
+    load: LiveLoad | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from harness.settings.field import Flag, Group, Seconds, Setting
+from harness.settings.field import Flag, Group, Seconds, Secret, Setting
 
 
 def _upper(value: Any) -> Any:
@@ -46,3 +46,11 @@ class MonitoringSettings(Group):
             "Time between two collections, in seconds.",
         ),
     ] = 60.0
+    monitor_token: Annotated[
+        Secret | None,
+        Setting(
+            "LAKEGAUGE_MONITOR_TOKEN",
+            "What everybody must bring to see the monitor; needed to serve it to "
+            "other machines.",
+        ),
+    ] = None

@@ -57,6 +57,7 @@ def test_the_secret_settings_are_these():
         "databricks.oauth_token",
         "databricks.client_secret",
         "agent.token",
+        "monitoring.monitor_token",
         "spark.remote",
     }
 

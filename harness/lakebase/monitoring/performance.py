@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import logging
 from collections import Counter, deque
+from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.errors import ConfigError, ErrorCategory
+from harness.errors import ConfigError, ErrorCategory, HarnessError, Severity
+from harness.lakebase.classify import classify
 from harness.lakebase.monitoring.alerts import Alert, AlertThresholds, alerts_of
 from harness.lakebase.monitoring.pool_watch import PoolView, PoolWatch
 from harness.lakebase.monitoring.times import (
@@ -22,16 +22,14 @@ from harness.lakebase.monitoring.times import (
     Times,
     merged,
 )
+from harness.lakebase.monitoring.timing import PerformanceTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Mapping
+    from datetime import datetime
 
     from harness.lakebase.monitoring.pool_watch import WatchedPool
 
-    P = ParamSpec("P")
-    R = TypeVar("R")
     # Name, when it ended, how long it took, why it failed, what to remember of it.
     _Row = tuple[str, int, int, str | None, Mapping[str, Any] | None]
 
@@ -40,11 +38,32 @@ WINDOW_S = 300.0
 # whatever comes after so many goes into one.
 OPERATIONS_MAX = 200
 OTHER = "(other operations)"
+ERROR_EVENTS_MAX = 1000
 # Folded by whoever records the last of so many, 0.2 us an operation.
 _ROWS_MAX = 4096
 _DURATION_MAX_MS = (2**52 - 1) / NS_PER_MS
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorEvent:
+    """An operation that failed.
+
+    Attributes:
+        timestamp: When, in UTC.
+        operation: Its name.
+        category: What went wrong.
+        severity: How bad it is.
+        message: Our own message, or the class of a foreign exception: its text may
+            quote a connection string.
+    """
+
+    timestamp: datetime
+    operation: str
+    category: ErrorCategory
+    severity: Severity
+    message: str
 
 
 class PerformanceMonitor:
@@ -79,6 +98,7 @@ class PerformanceMonitor:
         self._lock = Lock()
         self._rows: deque[_Row] = deque()
         self._operations: dict[str, OperationTimes] = {}
+        self._error_events: deque[ErrorEvent] = deque(maxlen=ERROR_EVENTS_MAX)
         self._started_ns = clock.monotonic_ns()
         self._watch = (
             PoolWatch(pool, window_s=window_s, clock=clock)
@@ -112,6 +132,30 @@ class PerformanceMonitor:
             raise ValueError(msg)
         category = None if success else error_category or ErrorCategory.UNKNOWN
         self._record(operation, round(duration_ms * NS_PER_MS), category, metadata)
+
+    def record_error(self, operation: str, error: BaseException) -> ErrorCategory:
+        """Remember why an operation failed, and return what went wrong.
+
+        A timed operation does this by itself.
+        """
+        found = classify(error)
+        kind, sqlstate = type(error).__name__, getattr(error, "sqlstate", None)
+        foreign = f"{kind} (SQLSTATE {sqlstate})" if sqlstate else kind
+        self._error_events.append(
+            ErrorEvent(
+                timestamp=self.clock.now(),
+                operation=operation,
+                category=found.category,
+                severity=found.severity,
+                message=str(error) if isinstance(error, HarnessError) else foreign,
+            )
+        )
+        return found.category
+
+    @property
+    def error_events(self) -> tuple[ErrorEvent, ...]:
+        """The last thousand, oldest first."""
+        return tuple(self._error_events)
 
     def time_operation(self, operation: str) -> PerformanceTimer:
         """Return a `with` block that is counted when it ends, also by an error."""
@@ -202,6 +246,7 @@ class PerformanceMonitor:
         with self._lock:
             self._rows.clear()
             self._operations.clear()
+            self._error_events.clear()
             self._started_ns = self.clock.monotonic_ns()
             if self._watch:
                 self._watch.reset()
@@ -273,72 +318,6 @@ class PerformanceMonitor:
             self._fold()
             slot = self._slot_number()
             return {name: t.window(slot) for name, t in self._operations.items()}
-
-
-class PerformanceTimer:
-    """A `with` block that is counted when it ends.
-
-    Args:
-        operation: Name of the operation.
-        monitor: Where it is counted.
-    """
-
-    def __init__(self, operation: str, monitor: PerformanceMonitor) -> None:
-        self._operation = operation
-        self._monitor = monitor
-        self._started_ns = 0
-
-    def __enter__(self) -> Self:
-        """Start the clock."""
-        self._started_ns = self._monitor.clock.monotonic_ns()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Count the operation."""
-        elapsed_ns = self._monitor.clock.monotonic_ns() - self._started_ns
-        category = None if exc is None else category_of(exc)
-        self._monitor.record_operation(
-            self._operation, elapsed_ns / NS_PER_MS, exc is None, category
-        )
-
-
-def timed_operation(
-    operation: str, monitor: PerformanceMonitor
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that counts every call of a function or coroutine."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with monitor.time_operation(operation):
-                    return await function(*args, **kwargs)
-
-            return timed_async  # type: ignore[return-value]  # R is the coroutine
-
-        @functools.wraps(function)
-        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            with monitor.time_operation(operation):
-                return function(*args, **kwargs)
-
-        return timed
-
-    return decorate
-
-
-def category_of(error: BaseException) -> ErrorCategory:
-    """Return what went wrong in the words of reports."""
-    if isinstance(error, TimeoutError):
-        return ErrorCategory.DATABASE_TIMEOUT
-    if isinstance(error, ConfigError):
-        return ErrorCategory.CONFIGURATION
-    return ErrorCategory.UNKNOWN
 
 
 def _operation_keys(name: str, times: OperationTimes, slot: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from harness.lakebase.monitoring.performance import (
     OPERATIONS_MAX,
     OTHER,
     PerformanceMonitor,
-    timed_operation,
 )
+from harness.lakebase.monitoring.timing import timed_operation
 
 KEYS_OF_AN_OPERATION = {
     "operation",

@@ -1,0 +1,126 @@
+"""pytest's side of the live view: a run says what it does while somebody watches."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.clock import SYSTEM_CLOCK
+from harness.reports.live import LiveBenchmark, LiveData
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from harness.lakebase.monitoring.snapshot import PoolFigures
+    from harness.reports.live_file import LivePublisher
+
+_VIEW = pytest.StashKey["RunView"]()
+
+
+class RunView:
+    """What this run does now; written by pytest's thread, read by the publisher's."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self._started_at = SYSTEM_CLOCK.now()
+        self._session = session
+        self.item: pytest.Item | None = None
+        self.index = 0
+        self.done_count = 0
+        self.failed_count = 0
+        self._figures: tuple[pytest.Item | None, dict[int, PoolFigures]] = (None, {})
+
+    def live(self) -> LiveData:
+        """Return the case at work, and its pools."""
+        item = self.item
+        pools = tuple(
+            pool
+            for figures in self._figures_of(item).values()
+            if (pool := figures.live().pool) is not None
+        )
+        return LiveData(
+            pool=pools[0] if pools else None,
+            pools=pools,
+            benchmark=LiveBenchmark(
+                started_at=self._started_at,
+                state="running",
+                case=item.nodeid if item else None,
+                case_index=self.index or None,
+                cases_total=len(self._session.items),
+                cases_done=self.done_count,
+                cases_failed=self.failed_count,
+            ),
+        )
+
+    def _figures_of(self, item: pytest.Item | None) -> dict[int, PoolFigures]:
+        from harness.lakebase.fixtures import POOLS
+        from harness.lakebase.monitoring.snapshot import PoolFigures
+
+        if self._figures[0] is not item:
+            self._figures = item, {}
+        known = self._figures[1]
+        pools = item.stash.get(POOLS, None) if item else None
+        for pool in list(pools or ()):
+            known.setdefault(id(pool), PoolFigures(pool))
+        return known
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Publish while benchmarks run; a run without any is none to watch."""
+    publisher = _start(session)
+    try:
+        return (yield)
+    finally:
+        if publisher is not None:
+            publisher.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note the case that begins."""
+    view = item.config.stash.get(_VIEW, None)
+    if view is not None:
+        view.item = item
+        view.index += 1
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let go of its pools before they close."""
+    view = item.config.stash.get(_VIEW, None)
+    if view is not None:
+        view.item = None
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Count what is done."""
+    view = item.config.stash.get(_VIEW, None)
+    if view is None or call.when != "call":
+        return
+    if call.excinfo is None:
+        view.done_count += 1
+    elif not call.excinfo.errisinstance(pytest.skip.Exception):
+        view.failed_count += 1
+
+
+def _start(session: pytest.Session) -> LivePublisher | None:
+    config = session.config
+    option = config.option
+    if (
+        hasattr(config, "workerinput")
+        or option.collectonly
+        or option.benchmark_disable
+        or not any("benchmark" in getattr(i, "fixturenames", ()) for i in session.items)
+    ):
+        return None
+    from harness.reports.hooks import STATE
+    from harness.reports.live_file import LivePublisher
+
+    state = config.stash.get(STATE, None)
+    if state is None:
+        return None
+    view = config.stash[_VIEW] = RunView(session)
+    publisher = LivePublisher(state.folder, pid=os.getpid(), collect=view.live)
+    publisher.start()
+    return publisher
