@@ -194,9 +194,16 @@ class MintedCredentials:
         with self._lock:
             if self._background is not None or self._closed.is_set():
                 return
+            closed, changed = self._closed, self._changed
+
+            def wake(_owner: object) -> None:
+                closed.set()
+                changed.set()
+
             self._background = threading.Thread(
                 target=_refresh_forever,
-                args=(weakref.ref(self), self._closed, self._changed),
+                # Collected without a close, it takes its thread along at once.
+                args=(weakref.ref(self, wake), closed, changed),
                 name="lakegauge-credentials",
                 daemon=True,
             )
@@ -345,7 +352,8 @@ def _refresh_forever(
         changed.clear()
         wait_s = credentials.refresh_if_due()
         del credentials  # or it would never be gone
-        changed.wait(timeout=wait_s)
+        if not closed.is_set():
+            changed.wait(timeout=wait_s)
 
 
 def _present(credential: Credential | None) -> Credential:

@@ -16,7 +16,7 @@ from harness.errors import (
 from harness.postgres.server import ConnectArguments, ServerInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import psycopg
 
@@ -105,9 +105,10 @@ def connect(
     try:
         return _connect_once(attempts)
     except TargetError as error:
-        if not _is_refused_login(error) or arguments.renew is None:
+        renew = _renewal(arguments, error)
+        if renew is None:
             raise
-        password = arguments.renew(str(arguments.get("password", "")))
+        password = renew(str(arguments.get("password", "")))
         if password is None:
             raise
     renewed = ConnectArguments({**arguments, "password": password})
@@ -133,10 +134,10 @@ async def connect_async(
     try:
         return await _connect_once_async(attempts)
     except TargetError as error:
-        if not _is_refused_login(error) or arguments.renew is None:
+        renew = _renewal(arguments, error)
+        if renew is None:
             raise
-        refused = str(arguments.get("password", ""))
-        password = await asyncio.to_thread(arguments.renew, refused)
+        password = await asyncio.to_thread(renew, str(arguments.get("password", "")))
         if password is None:
             raise
     renewed = ConnectArguments({**arguments, "password": password})
@@ -187,8 +188,14 @@ async def _connect_once_async(attempts: _Attempts) -> psycopg.AsyncConnection[An
     raise attempts.error()
 
 
-def _is_refused_login(error: TargetError) -> bool:
-    return (error.sqlstate or "").startswith(_LOGIN_CLASS)
+def _renewal(
+    arguments: ConnectArguments, error: TargetError
+) -> Callable[[str], str | None] | None:
+    """Return how to replace a refused password, if it was that and can be."""
+    if not (error.sqlstate or "").startswith(_LOGIN_CLASS):
+        return None
+    # Arguments that somebody changed with `|` are a plain dictionary.
+    return getattr(arguments, "renew", None)
 
 
 def _end_ns(arguments: ConnectArguments, timeout_s: float | None, clock: Clock) -> int:

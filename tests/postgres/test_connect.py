@@ -317,3 +317,11 @@ def test_wrong_password_costs_no_more_than_one_and_a_half_connects(embedded):
             connect(wrong)
         wrong_ns.append(SYSTEM_CLOCK.monotonic_ns() - started_ns)
     assert min(wrong_ns) <= 1.5 * min(right_ns)
+
+
+@pytest.mark.parametrize("way", [connect, connect_async])
+def test_arguments_may_be_a_plain_dictionary(refuse, way):
+    """What `arguments | {...}` gives: it has no way to renew a password."""
+    server = refuse("28P01")
+    assert failure(way, server.arguments | {"dbname": "x"}).sqlstate == "28P01"
+    assert server.logins == 1
