@@ -45,6 +45,15 @@ class HookSpecs:
         Records whose facts differ are never compared.
         """
 
+    @pytest.hookspec
+    def pytest_lakegauge_live(self, item: pytest.Item) -> dict[str, Any] | None:
+        """Return what the subject of the item at work does now, for who watches.
+
+        Keys are `pools`, `streams` or `agents`, values lists of the models of
+        `harness.reports.live`. Called only while somebody watches, from a thread that
+        is not pytest's: it must not wait, and it may come while the item ends.
+        """
+
     @pytest.hookspec(firstresult=True)
     def pytest_lakegauge_postgres_server(
         self, config: pytest.Config, settings: Any

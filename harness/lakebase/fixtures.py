@@ -13,6 +13,7 @@ from harness.lakebase.pools import open_pool, pool_config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness.lakebase.monitoring.snapshot import PoolFigures
     from harness.load import LoadResult
     from harness.load.runner import Spread
     from harness.postgres.anchor import Anchor
@@ -28,6 +29,7 @@ SMOKE_DURATION_S = 1.0
 SMOKE_SUFFIX = "_smoke"
 NAME_LENGTH_MAX = 63
 
+FIGURES = pytest.StashKey[dict[int, "PoolFigures"]]()
 POOLS = pytest.StashKey[list["SlotPool"]]()
 
 
@@ -245,6 +247,19 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
     if table is not None:
         facts["table_rows"] = table.rows
     return facts
+
+
+def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
+    """Say how the pools of an item are."""
+    pools = item.stash.get(POOLS, None)
+    if not pools:
+        return None
+    from harness.lakebase.monitoring.snapshot import PoolFigures
+
+    known = item.stash.setdefault(FIGURES, {})
+    for pool in list(pools):
+        known.setdefault(id(pool), PoolFigures(pool))
+    return {"pools": [known[id(pool)].live().pool for pool in list(pools)]}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from harness.monitor.views import (
     ReportDetail,
     ReportList,
     ReportSummary,
+    problem_beside_text,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +126,11 @@ def _add_reports(app: FastAPI, folder: ReportFolder) -> None:
             **summary.model_dump(), cases=run.cases, failed=run.run.failed
         )
 
-    @app.get("/dashboard", response_class=HTMLResponse, responses=NOT_FOUND)
+    @app.get(
+        "/dashboard",
+        response_class=HTMLResponse,
+        responses=problem_beside_text(404),
+    )
     def dashboard(
         run: Annotated[
             str | None, Query(description="A label; the newest if none.")
@@ -137,7 +142,9 @@ def _add_reports(app: FastAPI, folder: ReportFolder) -> None:
             raise HTTPException(404, f"no report {run!r}; see /reports")
         return HTMLResponse(dashboard_page(listing, label=run, folder=folder.path))
 
-    @app.get("/static/{name}", response_class=Response, responses=NOT_FOUND)
+    @app.get(
+        "/static/{name}", response_class=Response, responses=problem_beside_text(404)
+    )
     def static_file(name: str) -> Response:
         """Return a part of the dashboard."""
         if name not in contents:

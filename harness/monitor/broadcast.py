@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi import WebSocketDisconnect
@@ -42,7 +41,7 @@ class Source(Protocol):
 class Broadcaster:
     """Looks at a source while anybody watches, and sends what it sees to all.
 
-    However many watch, there is one look a tick, on one thread, and one encoding.
+    However many watch, there is one look a tick, on a thread, and one encoding.
     With nobody watching there is none at all.
 
     Args:
@@ -70,7 +69,6 @@ class Broadcaster:
         self._interval_s = interval_s
         self._send_timeout_s = send_timeout_s
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lakegauge-live")
         self._queues: set[asyncio.Queue[str]] = set()
         self._task: asyncio.Task[None] | None = None
         self._sequence = 0
@@ -83,9 +81,7 @@ class Broadcaster:
 
     async def update(self) -> MetricsUpdate:
         """Look once, without blocking the event loop."""
-        data = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._source.live
-        )
+        data = await asyncio.to_thread(self._source.live)
         self._sequence += 1
         return MetricsUpdate(
             sequence=self._sequence, timestamp=self._clock.now(), data=data

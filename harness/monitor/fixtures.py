@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,6 @@ from harness.reports.live import LiveBenchmark, LiveData
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.lakebase.monitoring.snapshot import PoolFigures
     from harness.reports.live_file import LivePublisher
 
 _VIEW = pytest.StashKey["RunView"]()
@@ -29,19 +28,21 @@ class RunView:
         self.index = 0
         self.done_count = 0
         self.failed_count = 0
-        self._figures: tuple[pytest.Item | None, dict[int, PoolFigures]] = (None, {})
 
     def live(self) -> LiveData:
-        """Return the case at work, and its pools."""
+        """Return the case at work, and what its subjects do."""
         item = self.item
-        pools = tuple(
-            pool
-            for figures in self._figures_of(item).values()
-            if (pool := figures.live().pool) is not None
-        )
+        parts: dict[str, list[Any]] = {}
+        hook = self._session.config.hook
+        for found in hook.pytest_lakegauge_live(item=item) if item else ():
+            for name, values in found.items():
+                parts.setdefault(name, []).extend(values)
+        pools = tuple(parts.get("pools", ()))
         return LiveData(
             pool=pools[0] if pools else None,
             pools=pools,
+            streams=tuple(parts.get("streams", ())),
+            agents=tuple(parts.get("agents", ())),
             benchmark=LiveBenchmark(
                 started_at=self._started_at,
                 state="running",
@@ -52,18 +53,6 @@ class RunView:
                 cases_failed=self.failed_count,
             ),
         )
-
-    def _figures_of(self, item: pytest.Item | None) -> dict[int, PoolFigures]:
-        from harness.lakebase.fixtures import POOLS
-        from harness.lakebase.monitoring.snapshot import PoolFigures
-
-        if self._figures[0] is not item:
-            self._figures = item, {}
-        known = self._figures[1]
-        pools = item.stash.get(POOLS, None) if item else None
-        for pool in list(pools or ()):
-            known.setdefault(id(pool), PoolFigures(pool))
-        return known
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 
 from harness.clock import NS_PER_MS, SYSTEM_CLOCK
 from harness.errors import HarnessError, TargetError
-from harness.monitor.views import Problem
+from harness.monitor.views import Problem, problem_beside_text
 from harness.monitor.views_live import (
     Agents,
     ConfigView,
@@ -158,7 +158,11 @@ def _add_figures(router: APIRouter, subject: Subject) -> None:
         """Return errors by category, and the last ten."""
         return subject.source.live().errors
 
-    @router.get("/metrics", response_class=PlainTextResponse, responses=NOTHING_YET)
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses=problem_beside_text(503),
+    )
     def metrics() -> PlainTextResponse:
         """Return the figures as Prometheus text."""
         if subject.performance is None:

@@ -48,6 +48,16 @@ class Problem(_View):
     detail: str
 
 
+def problem_beside_text(status: int) -> dict[int | str, dict[str, Any]]:
+    """Return how an endpoint whose answer is no JSON documents a refusal, which is.
+
+    FastAPI would document it under the media type of the answer.
+    """
+    schema = {"$ref": "#/components/schemas/Problem"}
+    content = {"application/json": {"schema": schema}}
+    return {status: {"description": "Why it is refused.", "content": content}}
+
+
 class CaseView(_View):
     """One case of a run.
 

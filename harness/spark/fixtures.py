@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.clock import SYSTEM_CLOCK
 from harness.errors import ConfigError
 from harness.settings.fixtures import settings_of
 
@@ -313,3 +314,13 @@ def _write(config: pytest.Config, line: str) -> None:
     if reporter is not None:
         reporter.ensure_newline()
         reporter.write_line(line)
+
+
+def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
+    """Say how the streams of an item are."""
+    session = getattr(item, "funcargs", {}).get("spark")
+    if session is None:
+        return None
+    from harness.spark.live import live_streams
+
+    return {"streams": live_streams(session, now=SYSTEM_CLOCK.now())}

@@ -26,7 +26,8 @@ def eventually(condition, *, what):
 
 
 def threads_of_ours():
-    return [t.name for t in threading.enumerate() if t.name.startswith("lakegauge-")]
+    ours = ("lakegauge-health", "lakegauge-metrics")
+    return [t.name for t in threading.enumerate() if t.name.startswith(ours)]
 
 
 @pytest.fixture
