@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.clock import SYSTEM_CLOCK
-from harness.errors import ConfigError
+from harness.errors import ConfigError, SparkError
 from harness.settings.fixtures import settings_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TOOLS: pytest.StashKey[Tools | None] = pytest.StashKey()
 _QUICK: pytest.StashKey[bool] = pytest.StashKey()
 _RUNNING: pytest.StashKey[RunningSpark] = pytest.StashKey()
+_SKIPPED: pytest.StashKey[str] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,7 +64,10 @@ def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) 
     _check_load(config, items)
     users = [item for item in items if _uses_spark(item)]
     if users:
-        _tools(config)
+        try:
+            _tools(config)
+        except _NoJarsError as error:
+            _skip_all(config, users, str(error))
     # Nothing here is measured to be compared: then a short run is all that counts.
     config.stash[_QUICK] = config.getoption("--smoke") or not any(
         "benchmark" in getattr(item, "fixturenames", ()) for item in users
@@ -101,6 +105,8 @@ def pytest_report_collectionfinish(
     """Say which Spark the run is going to start, and where its parts come from."""
     if config.option.collectonly or not any(_uses_spark(item) for item in items):
         return []
+    if (skipped := config.stash.get(_SKIPPED, None)) is not None:
+        return [skipped]
     from harness.spark.jars import installed_versions
 
     spark = settings_of(config).spark
@@ -124,7 +130,10 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what starting Spark cost: it is in no test's figures."""
+    """Say what starting Spark cost, or how many tests went without it."""
+    skipped = terminalreporter.config.stash.get(_SKIPPED, None)
+    if skipped is not None:
+        terminalreporter.write_line(skipped, red=True, bold=True)
     running = terminalreporter.config.stash.get(_RUNNING, None)
     if running is not None:
         terminalreporter.write_line(
@@ -240,6 +249,20 @@ def spread_load(
     return partial(run_on_executors, request.getfixturevalue("spark"))
 
 
+class _NoJarsError(SparkError):
+    """Delta's jars are nowhere: what needs them is skipped, by name and counted."""
+
+
+def _skip_all(config: pytest.Config, items: list[pytest.Item], reason: str) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason=f"no Delta: {reason}"))
+    names = sorted({item.nodeid.partition("::")[0] for item in items})
+    config.stash[_SKIPPED] = (
+        f"spark: {len(items)} tests SKIPPED for want of Delta's jars, in "
+        f"{', '.join(names)}: {reason}"
+    )
+
+
 def _check_load(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse a place for the load that nobody would use, or that cannot be had."""
     if config.getoption("--load-on") == "local":
@@ -299,13 +322,16 @@ def _find(config: pytest.Config) -> Tools:
 
     settings = settings_of(config).spark
     java = find_java()
-    jars = find_jars(
-        java=java,
-        folder=settings.delta_jars,
-        cache=settings.ivy_cache,
-        ivy_settings=settings.ivy_settings,
-        tell=tell,
-    )
+    try:
+        jars = find_jars(
+            java=java,
+            folder=settings.delta_jars,
+            cache=settings.ivy_cache,
+            ivy_settings=settings.ivy_settings,
+            tell=tell,
+        )
+    except SparkError as error:
+        raise _NoJarsError(str(error)) from error
     return java, jars, archive_options(java, tell=tell)
 
 
