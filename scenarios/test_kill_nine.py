@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from pyspark import cloudpickle
 
 from harness.clock import SYSTEM_CLOCK
 from harness.spark.datasets import Orders
@@ -19,7 +20,6 @@ from harness.spark.feed import Feed
 from harness.spark.lab import Place, Query
 from harness.spark.merge import AddSink
 from harness.spark.noise import UniformKeys
-from harness.spark.parcel import packed
 from harness.spark.proof import check_table, oracle
 
 ORDERS = Feed(dataset=Orders(customers=UniformKeys(100)), seed=641, rows_count=20_000)
@@ -30,14 +30,14 @@ DEADLINE_S = 120.0
 VICTIM = """
 import sys
 from pathlib import Path
+from pyspark import cloudpickle
 from harness.spark.archive import archive_options
 from harness.spark.jars import find_jars
 from harness.spark.java import find_java
 from harness.spark.lab import Lab, Place
-from harness.spark.parcel import unpacked
 from harness.spark.session import local_session
 
-query = unpacked(Path(sys.argv[1]).read_bytes())
+query = cloudpickle.loads(Path(sys.argv[1]).read_bytes())
 java = find_java()
 with local_session(
     java=java,
@@ -70,13 +70,13 @@ def test_another_process_goes_on_after_kill_nine(lab, spark, tmp_path):
         feeds=(ORDERS,),
         transform=amounts,
         sink=adding,
-        batches_count=10,
+        batches_count=5,
     )
     place = Place(spark, tmp_path / "place")
     place.folder.mkdir()
     place.create("customer_id BIGINT, amount BIGINT")
     parcel = tmp_path / "query"
-    parcel.write_bytes(packed(query))
+    parcel.write_bytes(cloudpickle.dumps(query))
 
     victim = subprocess.Popen(  # noqa: S603 - this interpreter, no shell
         [sys.executable, "-c", VICTIM, str(parcel), str(place.folder)],
@@ -87,7 +87,7 @@ def test_another_process_goes_on_after_kill_nine(lab, spark, tmp_path):
         assert victim.stdout is not None
         jvm_pid = int(victim.stdout.readline())
         offsets = place.checkpoint("totals") / "offsets"
-        wait_until((offsets / "2").exists, victim)
+        wait_until((offsets / "1").exists, victim)
         os.kill(jvm_pid, signal.SIGKILL)
     finally:
         victim.kill()
