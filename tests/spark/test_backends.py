@@ -9,11 +9,15 @@ from harness.spark.backends import Capability, backend_of, connect_threads, need
 @pytest.mark.parametrize(
     ("settings", "name", "lacks"),
     [
-        ({"master": "local[*]"}, "LocalClassic", set()),
-        ({"master": "local[2]"}, "LocalClassic", set()),
+        ({"master": "local[*]"}, "LocalClassic", {"pipelines"}),
+        ({"master": "local[2]"}, "LocalClassic", {"pipelines"}),
         ({"master": "connect[2]"}, "LocalConnect", {"plans"}),
-        ({"master": "local-cluster[2,1,1024]"}, "LocalCluster", {"kills"}),
-        ({"master": "spark://host:7077"}, "Cluster", {"cpu", "kills", "files"}),
+        ({"master": "local-cluster[2,1,1024]"}, "LocalCluster", {"kills", "pipelines"}),
+        (
+            {"master": "spark://host:7077"},
+            "Cluster",
+            {"cpu", "kills", "files", "pipelines"},
+        ),
         ({"remote": "sc://h:1"}, "Remote", {"plans", "cpu", "kills", "files"}),
         (
             {"remote": "sc://h:1", "has_storage": True},
