@@ -5,7 +5,39 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from harness.settings.field import Flag, Group, Seconds, Setting, Size
+from pydantic import Field
+
+from harness.settings.field import (
+    Count,
+    Delay,
+    Flag,
+    Group,
+    Kind,
+    Seconds,
+    Setting,
+    Size,
+)
+
+# When Lakebase ends a connection, whatever it does, and one that does nothing.
+LIFETIME_LIMIT_S = 3 * 86_400
+IDLE_LIMIT_S = 86_400
+
+Lifetime = Annotated[
+    Seconds,
+    Field(lt=LIFETIME_LIMIT_S),
+    Kind(
+        f"a number of seconds above 0 and below {LIFETIME_LIMIT_S}: "
+        "Lakebase ends a connection after three days"
+    ),
+]
+IdleTime = Annotated[
+    Seconds,
+    Field(lt=IDLE_LIMIT_S),
+    Kind(
+        f"a number of seconds above 0 and below {IDLE_LIMIT_S}: "
+        "Lakebase ends an idle connection after 24 hours"
+    ),
+]
 
 PresetName = Literal["light", "medium", "heavy", "stress"]
 
@@ -44,12 +76,47 @@ class PoolSettings(Group):
         Seconds, Setting("DB_COMMAND_TIMEOUT", "Longest statement, in seconds.")
     ] = 10.0
     pool_recycle_interval: Annotated[
-        Seconds,
+        Lifetime,
         Setting(
             "DB_POOL_RECYCLE_INTERVAL",
             "Age at which a connection is replaced, in seconds.",
         ),
     ] = 3000.0
+    idle_max_s: Annotated[
+        IdleTime,
+        Setting(
+            "DB_IDLE_MAX_S",
+            "How long a connection may be idle before it is replaced, in seconds.",
+        ),
+    ] = 3600.0
+    liveness_idle_s: Annotated[
+        Delay,
+        Setting(
+            "DB_LIVENESS_IDLE_S",
+            "A connection idle for longer answers a ping before use, in seconds.",
+        ),
+    ] = 1.0
+    leak_after_s: Annotated[
+        Delay,
+        Setting(
+            "DB_LEAK_AFTER_S",
+            "A checkout held for longer is logged with its stack, in seconds; "
+            "0 is never.",
+        ),
+    ] = 0.0
+    connect_concurrency: Annotated[
+        Count,
+        Setting(
+            "DB_CONNECT_CONCURRENCY", "Connections that are opened at the same time."
+        ),
+    ] = 32
+    processes: Annotated[
+        Count,
+        Setting(
+            "DB_PROCESSES",
+            "Processes that open such a pool each, for the connection budget.",
+        ),
+    ] = 1
     health_check_interval: Annotated[
         Seconds,
         Setting(
