@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,24 +35,23 @@ POOLS = pytest.StashKey[list["SlotPool"]]()
 
 
 @pytest.fixture
-def make_pool(
-    postgres: Server, settings: Settings, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Pool]]:
-    """Return a factory of pools; every connection must be back at teardown.
+def open_pools(
+    settings: Settings, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., SlotPool]]:
+    """Return a factory of pools on a server; every connection must be back at teardown.
 
-    `make_pool(kind="queue", size_min=4, size_max=4)`; what is not given comes from
-    the settings. A benchmark that leaks a connection has measured a smaller pool
-    than it says, so a leak fails the test instead of being tidied up silently.
+    A benchmark that leaks a connection has measured a smaller pool than it says, so
+    a leak fails the test instead of being tidied up silently.
     """
     pools: list[SlotPool] = []
     request.node.stash[POOLS] = pools
 
-    def make(*, kind: str | None = None, **config: Any) -> Pool:
+    def make(server: Server, *, kind: str | None = None, **config: Any) -> SlotPool:
         # Where the target has TLS, no connection may do without.
-        tls_required = settings.security.ssl_require and postgres.info.tls is not None
+        tls_required = settings.security.ssl_require and server.info.tls is not None
         config = {"tls_required": tls_required, **config}
         pool = open_pool(
-            kind or settings.pool.engine, postgres, pool_config(settings, **config)
+            kind or settings.pool.engine, server, pool_config(settings, **config)
         )
         pools.append(pool)
         return pool
@@ -70,6 +70,18 @@ def make_pool(
             f"{len(leaks)} connections never came back:\n  " + "\n  ".join(leaks),
             pytrace=False,
         )
+
+
+@pytest.fixture
+def make_pool(
+    postgres: Server, open_pools: Callable[..., SlotPool]
+) -> Callable[..., Pool]:
+    """Return a factory of pools on the target.
+
+    `make_pool(kind="queue", size_min=4, size_max=4)`; what is not given comes from
+    the settings.
+    """
+    return partial(open_pools, postgres)
 
 
 @pytest.fixture
@@ -234,11 +246,14 @@ def pytest_lakegauge_postgres_server(settings: Settings) -> Server | None:
 
 
 def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
-    """Say which pools an item was measured with."""
+    """Say which pools an item was measured with, and whether on a stand-in."""
     pools = item.stash.get(POOLS, None)
+    server = getattr(item, "funcargs", {}).get("postgres")
+    told = {"standin": True} if getattr(server, "is_standin", False) else {}
     if not pools:
-        return None
+        return told or None
     facts: dict[str, Any] = {
+        **told,
         "pool_kind": "+".join(sorted({pool.name for pool in pools})),
         "pool_size_min": pools[0].config.size_min,
         "pool_size_max": pools[0].config.size_max,

@@ -12,6 +12,8 @@ from harness.postgres.connect import connect, describe_server
 from harness.postgres.server import ConnectArguments, ServerInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.lakebase.credentials import (
         Credential,
         Credentials,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from harness.settings import Settings
 
 POOLER_SUFFIX = "-pooler"
+# RFC 6761: no name below it ever leaves the machine.
+STANDIN_SUFFIX = ".localhost"
 
 
 class LakebaseServer:
@@ -33,6 +37,7 @@ class LakebaseServer:
         credentials: Where passwords come from.
         reason: Why this target was taken.
         info: What is known of it already; default is to log in and ask.
+        reach: More for libpq, such as `hostaddr` for a name that resolves nowhere.
     """
 
     def __init__(
@@ -44,16 +49,19 @@ class LakebaseServer:
         credentials: Credentials,
         reason: str,
         info: ServerInfo | None = None,
+        reach: Mapping[str, str] | None = None,
     ) -> None:
         lakebase = settings.lakebase
         self._settings = settings
         self._credentials = credentials
+        self._reach = dict(reach or {})
         self._arguments = ConnectArguments(
             host=host,
             port=lakebase.port,
             dbname=lakebase.database,
             user=user,
             sslmode=lakebase.sslmode,
+            **self._reach,
         )
         if is_pooled(host):
             # The pooler gives the next transaction another backend, which does not
@@ -109,13 +117,26 @@ class LakebaseServer:
         A token that is sent would expire there, and nobody could replace it.
         """
         host, user = self._arguments["host"], self._arguments["user"]
-        return _reopen, (self._settings, host, user, self.info)
+        return _reopen, (self._settings, host, user, self.info, self._reach)
+
+    @property
+    def is_standin(self) -> bool:
+        """Whether it is a stand-in: the name is reserved for this machine itself."""
+        return str(self._arguments["host"]).endswith(STANDIN_SUFFIX)
 
 
 def start_lakebase(
-    settings: Settings, *, clock: Clock = SYSTEM_CLOCK
+    settings: Settings,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    reach: Mapping[str, str] | None = None,
 ) -> LakebaseServer:
     """Find the database, log in once and say what it is.
+
+    Args:
+        settings: Which endpoint, instance or host, and who logs in.
+        clock: Decides which tokens have expired.
+        reach: More for libpq; see `LakebaseServer`.
 
     Raises:
         ConfigError: A setting is missing, or a token would go to a pooled host.
@@ -133,6 +154,7 @@ def start_lakebase(
             user=lakebase.user or "",
             credentials=StaticCredentials(lakebase.password, clock=clock),
             reason=reason,
+            reach=reach,
         )
     if lakebase.host is not None:
         _refuse_pooled(lakebase.host)
@@ -145,6 +167,7 @@ def start_lakebase(
         user=lakebase.user or settings.databricks.username or workspace.user_name(),
         credentials=_credentials(workspace, settings, clock=clock),
         reason=reason,
+        reach=reach,
     )
 
 
@@ -159,7 +182,7 @@ def _workspace(settings: Settings, *, clock: Clock) -> Workspace:
 
 
 def _reopen(
-    settings: Settings, host: str, user: str, info: ServerInfo
+    settings: Settings, host: str, user: str, info: ServerInfo, reach: dict[str, str]
 ) -> LakebaseServer:
     """Return the same database in another process; what a pickle calls."""
     password = settings.lakebase.password
@@ -176,6 +199,7 @@ def _reopen(
         credentials=credentials,
         reason=info.reason,
         info=info,
+        reach=reach,
     )
 
 

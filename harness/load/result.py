@@ -136,6 +136,19 @@ class LoadResult:
         return self.completed / self.wall_s if self.wall_ns else 0.0
 
     @property
+    def outage_s(self) -> float | None:
+        """Longest time in which nothing completed, in seconds, start and end included.
+
+        None for a run that was kept as histograms.
+        """
+        if self.folded is not None:
+            return None
+        finished_ns = self.samples.finished_ns[self.samples.succeeded]
+        end_ns = self.measure_from_ns + self.wall_ns
+        at_ns = np.sort([self.measure_from_ns, *finished_ns, end_ns])
+        return float(np.diff(at_ns).max()) / NS_PER_S
+
+    @property
     def generator_cpu_utilization(self) -> float:
         """CPU time of the busiest generator process per wall time; 1.0 is a core.
 

@@ -221,3 +221,29 @@ def test_recording_keeps_every_operation_of_every_worker():
     result = run_closed_loop(lambda _: None, workers=4, duration_s=0.05)
     assert np.bincount(result.samples.worker, minlength=4).sum() == result.completed
     assert len(result.samples) > 100
+
+
+def test_outage_is_the_longest_time_without_a_completion():
+    clock = ManualClock()
+    pauses_s = iter([0.1, 0.1, 0.7, 0.1])
+
+    def operation(_context):
+        clock.advance(next(pauses_s))
+
+    result = run_closed_loop(operation, workers=1, count=4, clock=clock)
+
+    assert result.outage_s == pytest.approx(0.7)
+
+
+def test_outage_reaches_to_the_end_when_nothing_completes_any_more():
+    clock = ManualClock()
+    pauses_s = iter([0.1, 0.9])
+
+    def operation(_context):
+        pause_s = next(pauses_s)
+        clock.advance(pause_s)
+        assert pause_s < 0.5
+
+    result = run_closed_loop(operation, workers=1, count=2, clock=clock)
+
+    assert result.outage_s == pytest.approx(0.9)

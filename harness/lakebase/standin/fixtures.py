@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from harness.lakebase.standin.fault_proxy import FaultProxy
     from harness.lakebase.standin.standin import LakebaseStandin
     from harness.postgres.server import Server
+    from harness.postgres.slot_pool import SlotPool
 
 
 # A fault every two seconds for ten minutes; the same ones in every run.
 FLAKY_SEED, FLAKY_S, FLAKY_FAULTS = 1, 600.0, 300
+
+STANDINS = pytest.StashKey[list["LakebaseStandin"]]()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,7 @@ def standin_postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def make_lakebase_standin(
-    standin_postgres: Server,
+    standin_postgres: Server, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., LakebaseStandin]]:
     """Return a factory of stand-ins: `make_lakebase_standin(time_scale=3600, cu=2)`.
 
@@ -46,10 +49,12 @@ def make_lakebase_standin(
     from harness.lakebase.standin.plan import StandinPlan
     from harness.lakebase.standin.standin import LakebaseStandin
 
+    standins = request.node.stash[STANDINS] = []
     with ExitStack() as stack:
 
         def make(**plan: Any) -> LakebaseStandin:
             standin = LakebaseStandin(StandinPlan(**plan), backing=standin_postgres)
+            standins.append(standin)
             return stack.enter_context(standin)
 
         yield make
@@ -95,3 +100,46 @@ def flaky_lakebase_standin(
     lakebase_standin.proxy = proxy
     proxy.play(random_timetable(FLAKY_SEED, duration_s=FLAKY_S, faults=FLAKY_FAULTS))
     return lakebase_standin
+
+
+@pytest.fixture
+def make_standin_pool(
+    open_pools: Callable[..., SlotPool],
+) -> Iterator[Callable[..., SlotPool]]:
+    """Return a factory of pools over a stand-in, with tokens minted by the SDK.
+
+    `make_standin_pool(standin, size_max=8, pooled=True)`. What it takes beside the
+    pool's configuration goes to `LakebaseStandin.server`, settings with two
+    underscores included; every connection must be back at teardown.
+    """
+    with ExitStack() as stack:
+
+        def make(
+            standin: LakebaseStandin,
+            *,
+            kind: str | None = None,
+            replica: bool = False,
+            pooled: bool = False,
+            **config: Any,
+        ) -> SlotPool:
+            about = {name: config.pop(name) for name in list(config) if "__" in name}
+            server = standin.server(replica=replica, pooled=pooled, **about)
+            stack.callback(server.close)
+            return open_pools(server, kind=kind, **config)
+
+        yield make
+
+
+def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
+    """Say that a stand-in was measured, and how it behaves."""
+    standins = item.stash.get(STANDINS, None)
+    if not standins:
+        return None
+    from harness.lakebase.standin.plan import plan_facts
+
+    server: Server = item.funcargs["standin_postgres"]  # type: ignore[attr-defined]
+    return {
+        "postgres_target": "lakebase-standin",
+        "standin_postgres_version": server.info.version,
+        **plan_facts(standins[0].plan),
+    }

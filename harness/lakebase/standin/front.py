@@ -312,6 +312,7 @@ class Front:
             server=server,
             pid=pid,
             limit=lambda: machine.compute.max_connections,
+            up_s=machine.up_s,
             on_end=slots.give_back,
         )
         slots.sessions.add(session)

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from harness.clock import SYSTEM_CLOCK
+from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import HarnessError
 from harness.lakebase.standin.compute import Compute, State
 from harness.lakebase.standin.wire import Refusal
@@ -105,11 +105,18 @@ class Machine:
         self._journal = journal
         self._waking: asyncio.Task[None] | None = None
         self._active_ns = SYSTEM_CLOCK.monotonic_ns()
+        self._restarted_ns: int | None = None
         self._changing = asyncio.Lock()
 
     def everything(self) -> list[Connected]:
         """Return every session and every client of the pooler."""
         return [*self.primary.sessions, *self.replica.sessions, *self.pool_clients]
+
+    def up_s(self) -> float | None:
+        """Seconds since its last start; None if it never stopped."""
+        if self._restarted_ns is None:
+            return None
+        return (SYSTEM_CLOCK.monotonic_ns() - self._restarted_ns) / NS_PER_S
 
     async def ready(self) -> None:
         """Wait until it takes logins; the first to a suspended one wakes it.
@@ -187,6 +194,7 @@ class Machine:
         async with self._changing:
             self.compute.state = State.WAKING
             await asyncio.sleep(self._plan.wake_s)
+            self._restarted_ns = SYSTEM_CLOCK.monotonic_ns()
             self.compute.state = State.ACTIVE
             self.compute.wakes += 1
             self._waking = None
@@ -210,6 +218,7 @@ class Machine:
             ended = await self._end_all(slots)
             await asyncio.sleep(self._plan.failover_s)
             self.compute.cu = cu or self.compute.cu
+            self._restarted_ns = SYSTEM_CLOCK.monotonic_ns()
             self.compute.state = State.ACTIVE
             self._journal.note(
                 kind, compute=self.compute.uid, ended=ended, cu=self.compute.cu

@@ -138,3 +138,17 @@ class StandinPlan:
             msg = f"no such setting of a stand-in: {', '.join(unknown)}"
             raise ConfigError(msg)
         return cls(**values)
+
+
+# Drawn anew for each stand-in, so two runs would never compare.
+IDENTITIES = frozenset({"user", "client_id", "native_role", "project", "instance"})
+
+
+def plan_facts(plan: StandinPlan) -> dict[str, Any]:
+    """Return what a report says of a plan: nothing secret, and nobody's name."""
+    hidden = {field.name for field in dataclasses.fields(plan) if not field.repr}
+    return {
+        f"standin_{name}": "none" if value is None else value
+        for name, value in dataclasses.asdict(plan).items()
+        if name not in hidden | IDENTITIES
+    }

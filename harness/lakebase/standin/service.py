@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from harness.clock import SYSTEM_CLOCK
 from harness.errors import ConfigError
 from harness.lakebase.standin.backing import Backing
 from harness.lakebase.standin.control import ControlPlane
+from harness.lakebase.standin.events import Event, read_events
 from harness.lakebase.standin.front import Front
 from harness.lakebase.standin.http_faults import HttpFault
 from harness.lakebase.standin.http_server import serve_connection
@@ -44,6 +44,7 @@ class StandinService:
         self.resources = Resources(plan, namespace=f"s{secrets.token_hex(3)}_")
         self.backing = None if backing is None else Backing(backing, plan)
         self.machines: dict[str, Machine] = {}
+        self._playing: asyncio.Task[None] | None = None
         self.control = ControlPlane(
             plan=plan,
             resources=self.resources,
@@ -109,8 +110,29 @@ class StandinService:
             "suspend": lambda name: self._at(name).suspend(),
             "fail_over": lambda name: self._at(name).fail_over(),
             "resize": lambda name, cu: self._at(name).resize(cu),
+            "play": self._play,
             "stats": self._stats,
         }
+
+    def _play(self, name: str, events: list[dict[str, Any]]) -> None:
+        """Begin a list of events, in place of one that still plays."""
+        if self._playing is not None:
+            self._playing.cancel()
+        self._playing = asyncio.create_task(
+            self._perform(self._at(name), read_events(events))
+        )
+
+    async def _perform(self, machine: Machine, events: list[Event]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for event in events:
+            await asyncio.sleep(began + event.at_s - loop.time())
+            if event.do == "resize":
+                await machine.resize(event.cu or machine.compute.cu)
+            elif event.do == "revoke_tokens":
+                self.tokens.revoke_all()
+            else:
+                await getattr(machine, event.do)()
 
     def _fail_http(self, fault: Mapping[str, Any]) -> None:
         self.control.faults.add(HttpFault(**fault), now_s=self.journal.elapsed_s())
@@ -137,6 +159,7 @@ class StandinService:
             "cu": compute.cu,
             "max_connections": compute.max_connections,
             "wakes": compute.wakes,
+            "playing": self._playing is not None and not self._playing.done(),
             "hosts": list(compute.routes()),
             **{
                 f"{kind}_{what}": getattr(slots, what)
@@ -163,10 +186,3 @@ class StandinService:
             compute.cu = cu
         else:
             await self.machine(compute.uid).resize(cu)
-
-
-def plan_facts(plan: StandinPlan) -> dict[str, Any]:
-    """Return what a report may say of a plan: nothing secret."""
-    hidden = {field.name for field in dataclasses.fields(plan) if not field.repr}
-    facts = dataclasses.asdict(plan)
-    return {name: value for name, value in facts.items() if name not in hidden}

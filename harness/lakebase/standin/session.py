@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = len(READY_IDLE)
 LIMIT_NAME = b"max_connections"
+STARTED = b"pg_postmaster_start_time()"
 # Longer statements are not searched: nobody hides the question in a bulk load.
 SEARCHED_BYTES_MAX = 512
 
@@ -33,6 +34,8 @@ class Session:
         server: The side of the backing Postgres.
         pid: Server process.
         limit: What `SHOW max_connections` must answer.
+        up_s: For how long its server has been up, in seconds; None for as long as
+            the backing Postgres.
         on_end: Called once, when both sides are gone or going.
     """
 
@@ -43,6 +46,7 @@ class Session:
         server: Side,
         pid: int,
         limit: Callable[[], int],
+        up_s: Callable[[], float | None],
         on_end: Callable[[Session], None],
     ) -> None:
         self.pid = pid
@@ -52,6 +56,7 @@ class Session:
         self._client = client
         self._server = server
         self._limit = limit
+        self._up_s = up_s
         self._on_end = on_end
         self._tail = b""
         self._moved = False
@@ -80,8 +85,11 @@ class Session:
 
     def _to_server(self, data: bytes) -> None:
         self._moved = self.running = True
-        if len(data) <= SEARCHED_BYTES_MAX and LIMIT_NAME in data:
-            data = with_limit(data, self._limit())
+        if len(data) <= SEARCHED_BYTES_MAX:
+            if LIMIT_NAME in data:
+                data = with_limit(data, self._limit())
+            if STARTED in data and (up_s := self._up_s()) is not None:
+                data = with_start(data, up_s)
         self._server.write(data)
 
     def _to_client(self, data: bytes) -> None:
@@ -112,6 +120,28 @@ def with_limit(data: bytes, limit: int) -> bytes:
     The backing Postgres has a limit of its own, which is not that of the compute.
     What is asked in any other way than the usual two gets the backing's.
     """
+    value = b"'%d'::text" % limit
+
+    def answered(query: bytes) -> bytes:
+        if query.strip(b" ;\n").lower() == b"show max_connections":
+            return b"SELECT " + value + b" AS max_connections"
+        return query.replace(b"current_setting('max_connections')", value)
+
+    return _with_query(data, answered)
+
+
+def with_start(data: bytes, up_s: float) -> bytes:
+    """Return a client's message with the question for the server's start answered.
+
+    A compute that woke has just started; the backing Postgres has not. Its clock is
+    asked, because ours may differ.
+    """
+    value = b"(clock_timestamp() - '%.6f s'::interval)" % up_s
+    return _with_query(data, lambda query: query.replace(STARTED, value))
+
+
+def _with_query(data: bytes, answered: Callable[[bytes], bytes]) -> bytes:
+    """Return a Query or Parse message with another text; all else as it is."""
     kind, length = data[:1], len(data)
     if kind not in {b"Q", b"P"} or length < TAIL_BYTES:
         return data
@@ -119,14 +149,9 @@ def with_limit(data: bytes, limit: int) -> bytes:
     if size > length:
         return data
     first, rest = data[5:size], data[size:]
-    value = b"'%d'::text" % limit
     name, separator, text = (b"", b"", first)
     if kind == b"P":
         name, separator, text = first.partition(b"\0")
     query, zero, tail = text.partition(b"\0")
-    if query.strip(b" ;\n").lower() == b"show max_connections":
-        query = b"SELECT " + value + b" AS max_connections"
-    else:
-        query = query.replace(b"current_setting('max_connections')", value)
-    body = name + separator + query + zero + tail
+    body = name + separator + answered(query) + zero + tail
     return kind + struct.pack("!I", len(body) + 4) + body + rest

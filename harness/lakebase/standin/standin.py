@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from harness.lakebase.standin.backing import DATABASE
+from harness.lakebase.standin.events import Event, read_events
 from harness.lakebase.standin.http_faults import HttpFault
 from harness.lakebase.standin.parent import ChildProcess
 from harness.lakebase.standin.plan import HOST, StandinPlan
 from harness.postgres.server import ConnectArguments
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.lakebase.standin.fault_proxy import FaultProxy
+    from harness.lakebase.target import LakebaseServer
     from harness.postgres.server import Server
+    from harness.settings import Settings
 
 
 class LakebaseStandin(ChildProcess):
@@ -134,6 +139,60 @@ class LakebaseStandin(ChildProcess):
     def resize(self, cu: float, name: str | None = None) -> None:
         """Change the size of a compute, which ends its sessions."""
         self.ask("resize", name=name or self.endpoint, cu=cu)
+
+    def play(
+        self, events: Iterable[Event | dict[str, Any]], name: str | None = None
+    ) -> None:
+        """Begin a list of events now, in place of one that still plays.
+
+        `play([{"at_s": 2, "do": "suspend"}, {"at_s": 4, "do": "fail_over"}])`; the
+        compute does them itself, whatever this process is busy with.
+
+        Raises:
+            ConfigError: They are not in order, or one is wrong.
+        """
+        rows = [dataclasses.asdict(event) for event in read_events(events)]
+        self.ask("play", name=name or self.endpoint, events=rows)
+
+    def settings(self, **overrides: Any) -> Settings:
+        """Return settings that lead here: `settings(lakebase__token_ttl_s=300)`.
+
+        Nothing of the machine's own environment or files is in them.
+        """
+        from harness.settings import load_settings
+
+        given = {name.replace("__", "."): value for name, value in overrides.items()}
+        folder = Path(self._folder.name)
+        return load_settings(
+            {"target.target": "lakebase", **given},
+            environ=self.environment(),
+            cwd=folder,
+            root=folder,
+        )
+
+    def server(
+        self, *, replica: bool = False, pooled: bool = False, **overrides: Any
+    ) -> LakebaseServer:
+        """Return it as the database under test, with tokens minted by the SDK.
+
+        The pooled host takes no tokens: there it is the native role.
+
+        Args:
+            replica: The read-only host.
+            pooled: The pooled host.
+            overrides: Settings; see `settings`.
+        """
+        from harness.lakebase.target import start_lakebase
+
+        more: dict[str, Any] = {}
+        if replica or pooled:
+            more["lakebase__host"] = self.host(replica=replica, pooled=pooled)
+        if pooled:
+            more["lakebase__user"] = self.native_role
+            more["lakebase__password"] = self.native_password.get_secret_value()
+        settings = self.settings(**more, **overrides)
+        root = {"sslrootcert": str(self.root_file)} if self.plan.tls else {}
+        return start_lakebase(settings, reach={"hostaddr": HOST, **root})
 
     def fail_http(
         self, path: str = "", *, status: int | None = None, **how: Any

@@ -10,6 +10,7 @@ from harness.postgres.workloads.ingest import (
     UpsertRows,
     make_ingest_table,
 )
+from harness.postgres.workloads.ledger import Ledger, LedgerAudit
 from harness.postgres.workloads.lookups import (
     FiveLookups,
     PipelinedLookup,
@@ -37,6 +38,8 @@ __all__ = [
     "InsertBatch",
     "InsertPipeline",
     "InsertRows",
+    "Ledger",
+    "LedgerAudit",
     "Mix",
     "PipelinedLookup",
     "Pooled",
