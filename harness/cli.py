@@ -15,6 +15,7 @@ from harness.lakebase.standin import cli as standin_cli
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
 from harness.reports.experiments import cli as experiments_cli
+from harness.reports.page import cli as page_cli
 from harness.settings import load_settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ app.add_typer(monitor_app, name="monitor", help="Watch runs in a browser.")
 
 reports_cli.add_commands(app)
 experiments_cli.add_commands(app)
+page_cli.add_commands(app)
 standin_cli.add_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -16,6 +16,7 @@ pytest_plugins = (
     "harness.reports.fixtures",
     "harness.reports.hooks",
     "harness.reports.verdict.fixtures",
+    "harness.reports.page.fixtures",
     "harness.reports.experiments.fixtures",
     "harness.postgres.fixtures",
     "harness.lakebase.fixtures",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.reports.compare import CaseComparison
     from harness.reports.state import ReportState
+    from harness.reports.store import SavedReport
     from harness.reports.verdict.model import Comparison
     from harness.reports.verdict.thresholds import ThresholdRule
 
@@ -112,20 +113,37 @@ def finish_verdict(
         The lines to print, and whether a case regressed. With smoke values nothing
         regresses: they prove that a case runs, not how fast.
     """
+    from harness.reports.page.fixtures import finish_page
+
     comparison = _comparison(config, state, comparisons)
+    page_lines, page_failed = finish_page(config, state, run_now(state), comparison)
     if comparison is None:
-        return [], False
+        return page_lines, page_failed
     from harness.reports.verdict.outputs import write_outputs
     from harness.reports.verdict.words import case_line, summary_line
 
     regressed = comparison.with_status("regressed")
     lines = [case_line(case) for case in regressed]
     lines.append(f"VERDICT (one run a side): {summary_line(comparison)}")
+    lines += page_lines
     try:
         write_outputs(comparison, [Path(p) for p in config.option.verdict_output])
     except ReportError as error:
         return [*lines, str(error)], True
-    return lines, bool(regressed) and not comparison.smoke
+    return lines, page_failed or (bool(regressed) and not comparison.smoke)
+
+
+def run_now(state: ReportState) -> SavedReport | None:
+    """Return the run in progress as a report; None if it measured nothing."""
+    if state.journal is None:
+        return None
+    from harness.reports.record import BLOCK, RunBlock
+    from harness.reports.store import SavedReport
+
+    document: dict[str, Any] = state.journal.document(complete=True)
+    return SavedReport(
+        state.journal.path, document, RunBlock.model_validate(document[BLOCK])
+    )
 
 
 def _comparison(
@@ -134,17 +152,12 @@ def _comparison(
     comparisons: Sequence[CaseComparison],
 ) -> Comparison | None:
     report = state.baseline.report if state.baseline else None
-    if report is None or state.journal is None:
+    now = run_now(state)
+    if report is None or now is None:
         return None
-    from harness.reports.record import BLOCK, RunBlock
-    from harness.reports.store import SavedReport
     from harness.reports.verdict.judge import compare_runs
     from harness.reports.verdict.reading import run_of
 
-    document: dict[str, Any] = state.journal.document(complete=True)
-    now = SavedReport(
-        state.journal.path, document, RunBlock.model_validate(document[BLOCK])
-    )
     # Cases that this run was not asked for are in no list of its comparisons.
     asked = {comparison.fullname for comparison in comparisons}
     baseline = run_of(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from dataclasses import asdict
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 # History of the JSON document. 1: first.
 VERDICT_SCHEMA_VERSION = 1
+
+# In one pass: a second one would escape what the first wrote.
+_MARKDOWN = {ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]|#~!@"}
+_MARKDOWN |= {ord(mark): html.escape(mark) for mark in "&<>"}
 
 # A spreadsheet runs a cell that begins like this as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -59,7 +64,11 @@ def as_csv(comparison: Comparison) -> str:
         )
     )
     for case in comparison.cases:
-        about = [_cell(case.fullname), _cell(case.group), case.status]
+        about = [
+            spreadsheet_cell(case.fullname),
+            spreadsheet_cell(case.group),
+            case.status,
+        ]
         for v in case.metrics:
             low, high = v.interval or (None, None)
             writer.writerow(
@@ -67,30 +76,33 @@ def as_csv(comparison: Comparison) -> str:
                     *about,
                     *(v.metric, v.status, v.baseline, v.contender, v.ratio, low, high),
                     *(v.threshold, v.baseline_runs, v.contender_runs, v.detectable),
-                    *(v.runs_more, _cell(v.reason)),
+                    *(v.runs_more, spreadsheet_cell(v.reason)),
                 )
             )
         if not case.metrics:
-            writer.writerow((*about, *[""] * 12, _cell("; ".join(case.reasons))))
+            writer.writerow(
+                (*about, *[""] * 12, spreadsheet_cell("; ".join(case.reasons)))
+            )
     return text.getvalue()
 
 
-def _cell(text: str) -> str:
+def spreadsheet_cell(text: str) -> str:
+    """Return a text that no spreadsheet runs."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Return a summary for a pull request or a CI job."""
     lines = [
-        f"### Verdict: {_md(summary_line(comparison))}",
+        f"### Verdict: {markdown_text(summary_line(comparison))}",
         "",
-        f"- baseline: {_md(side_line(comparison.baseline))}",
-        f"- contender: {_md(side_line(comparison.contender))}",
-        *(f"- {_md(note)}" for note in comparison.notes),
+        f"- baseline: {markdown_text(side_line(comparison.baseline))}",
+        f"- contender: {markdown_text(side_line(comparison.contender))}",
+        *(f"- {markdown_text(note)}" for note in comparison.notes),
     ]
     if comparison.judged:
         lines += [
-            f"- {_md(method_line(comparison))}",
+            f"- {markdown_text(method_line(comparison))}",
             "",
             (
                 "| verdict | case | metric | baseline | contender | change "
@@ -103,7 +115,7 @@ def as_markdown(comparison: Comparison) -> str:
                 strong = "**" if v.status == "regressed" else ""
                 cells = (
                     f"{strong}{v.status}{strong}",
-                    _md(case.fullname),
+                    markdown_text(case.fullname),
                     v.metric,
                     value_text(v, v.baseline),
                     value_text(v, v.contender),
@@ -114,16 +126,13 @@ def as_markdown(comparison: Comparison) -> str:
                 lines.append(f"| {' | '.join(cells)} |")
     said = [c for c in comparison.cases if c.status not in {"equivalent", "improved"}]
     if said:
-        lines += ["", *(f"- {_md(case_line(case))}" for case in said)]
+        lines += ["", *(f"- {markdown_text(case_line(case))}" for case in said)]
     return "\n".join(lines) + "\n"
 
 
-def _md(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape what Markdown or HTML would read as more than text."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*_[]|#~!@":
-        text = text.replace(mark, f"&#{ord(mark)};")
-    return text
+    return text.translate(_MARKDOWN)
 
 
 def as_junit(
