@@ -274,7 +274,7 @@ def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
     known = item.stash.setdefault(FIGURES, {})
     for pool in list(pools):
         known.setdefault(id(pool), PoolFigures(pool))
-    return {"pools": [known[id(pool)].live().pool for pool in list(pools)]}
+    return {"pools": [known[id(pool)].pool() for pool in list(pools)]}
 
 
 @contextmanager

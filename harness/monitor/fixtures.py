@@ -32,27 +32,32 @@ class RunView:
     def live(self) -> LiveData:
         """Return the case at work, and what its subjects do."""
         item = self.item
-        parts: dict[str, list[Any]] = {}
-        hook = self._session.config.hook
-        for found in hook.pytest_lakegauge_live(item=item) if item else ():
-            for name, values in found.items():
-                parts.setdefault(name, []).extend(values)
-        pools = tuple(parts.get("pools", ()))
-        return LiveData(
-            pool=pools[0] if pools else None,
-            pools=pools,
-            streams=tuple(parts.get("streams", ())),
-            agents=tuple(parts.get("agents", ())),
-            benchmark=LiveBenchmark(
-                started_at=self._started_at,
-                state="running",
-                case=item.nodeid if item else None,
-                case_index=self.index or None,
-                cases_total=len(self._session.items),
-                cases_done=self.done_count,
-                cases_failed=self.failed_count,
-            ),
+        benchmark = LiveBenchmark(
+            started_at=self._started_at,
+            state="running",
+            case=item.nodeid if item else None,
+            case_index=self.index or None,
+            cases_total=len(self._session.items),
+            cases_done=self.done_count,
+            cases_failed=self.failed_count,
         )
+        data = live_of(item) if item else LiveData()
+        return data.model_copy(update={"benchmark": benchmark})
+
+
+def live_of(item: pytest.Item) -> LiveData:
+    """Return what the subjects of one item do now."""
+    parts: dict[str, list[Any]] = {}
+    for found in item.config.hook.pytest_lakegauge_live(item=item):
+        for name, values in found.items():
+            parts.setdefault(name, []).extend(values)
+    pools = tuple(parts.get("pools", ()))
+    return LiveData(
+        pool=pools[0] if pools else None,
+        pools=pools,
+        streams=tuple(parts.get("streams", ())),
+        agents=tuple(parts.get("agents", ())),
+    )
 
 
 @pytest.hookimpl(wrapper=True)

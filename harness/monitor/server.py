@@ -79,6 +79,8 @@ def serve(
         # Its lines would hold the token that opens the dashboard.
         access_log=False,
         ws="websockets-sansio",
+        # Each client would have its own: fifty times the work, on this machine.
+        ws_per_message_deflate=False,
         ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
         server_header=False,
         proxy_headers=False,

@@ -67,9 +67,13 @@ class PoolFigures:
         self._watch = PoolWatch(pool, window_s=SHOWN_WINDOW_S)
         self.performance = PerformanceMonitor(pool)
 
+    def pool(self) -> LivePool:
+        """Return the pool alone: a run that is watched pays for no more."""
+        return live_pool(self._watch.collect())
+
     def live(self) -> LiveData:
         """Return what is so now."""
-        pool = live_pool(self._watch.collect())
+        pool = self.pool()
         return LiveData(
             pool=pool,
             pools=(pool,),
