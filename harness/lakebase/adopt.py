@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.postgres.connect import connect
-from harness.postgres.opening import arguments_for
+from harness.postgres.opening import arguments_for, check_tls
 from harness.postgres.pool import PoolConfig
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def engine_kwargs(server: Server, config: PoolConfig | None = None) -> dict[str,
     def creator() -> Any:
         arguments = arguments_for(server, wanted)
         connection = connect(arguments, timeout_s=wanted.connect_timeout_s)
+        check_tls(connection, wanted)
         # SQLAlchemy begins and ends transactions itself.
         connection.autocommit = False
         return connection

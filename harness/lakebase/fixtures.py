@@ -47,9 +47,6 @@ def open_pools(
     request.node.stash[POOLS] = pools
 
     def make(server: Server, *, kind: str | None = None, **config: Any) -> SlotPool:
-        # Where the target has TLS, no connection may do without.
-        tls_required = settings.security.ssl_require and server.info.tls is not None
-        config = {"tls_required": tls_required, **config}
         pool = open_pool(
             kind or settings.pool.engine, server, pool_config(settings, **config)
         )

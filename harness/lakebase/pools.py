@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
@@ -18,9 +19,13 @@ KINDS = ("psycopg", "queue")
 def open_pool(kind: str, server: Server, config: PoolConfig) -> SlotPool:
     """Open the pool of one library; only this library is imported.
 
+    A server that has shown TLS is held to it, whatever host may do without.
+
     Raises:
         ConfigError: There is no such kind.
     """
+    if server.info.tls is not None:
+        config = replace(config, plaintext_hosts=())
     if kind == "psycopg":
         from harness.postgres.psycopg_pool import PsycopgPool
 
@@ -54,6 +59,8 @@ def pool_config(settings: Settings, **overrides: Any) -> PoolConfig:
             "processes": pool.processes,
             "prewarm_timeout_s": settings.benchmark.max_pool_init_time,
             "application_name": settings.security.application_name,
+            "tls_required": settings.security.ssl_require,
+            "plaintext_hosts": settings.security.plaintext_hosts,
             **overrides,
         }
     )

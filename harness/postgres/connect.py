@@ -63,6 +63,10 @@ _WITHOUT_CODE = {
         "add a password to the connection string",
     ),
     "options": (_MISCONFIGURED, _CHECK_SETTINGS),
+    "no TLS": (
+        _MISCONFIGURED,
+        "have it offer TLS, or name its host in SSL_PLAINTEXT_HOSTS",
+    ),
     "certificate": (
         _MISCONFIGURED,
         "check sslrootcert and the host name in the certificate",
@@ -70,7 +74,7 @@ _WITHOUT_CODE = {
 }
 # libpq's own words, for the little that its state does not tell: whether TLS broke
 # off or was refused, whether a socket is not there or an option is wrong.
-_TLS_REFUSED = ("certificate", NO_TLS_OFFERED, "SSL error")
+_TLS_REFUSED = ("certificate", "SSL error")
 _SOCKET_MISSING = ("No such file or directory", "Connection refused")
 
 
@@ -330,6 +334,7 @@ def _meaning(
     if stage == "tls":
         refused = any(part in words for part in _TLS_REFUSED)
         stage = "certificate" if refused else "startup"
+        stage = "no TLS" if NO_TLS_OFFERED in words else stage
     elif stage == "options" and any(part in words for part in _SOCKET_MISSING):
         stage = "network"
     if stage == "network" and str(arguments.get("host") or "/").startswith(("/", "@")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from harness.postgres.connect import (
     connect,
     describe_server,
 )
+from harness.postgres.plaintext import default_sslmode, forbidden_host
 from harness.postgres.server import AttachedServer, ConnectArguments
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def open_dsn(settings: Settings, *, reason: str) -> DsnServer:
 
     Raises:
         TargetError: The string is not one, the server refuses, or it offers no TLS
-            though it is not on this machine and TLS is required.
+            though TLS is required and its host is none of SSL_PLAINTEXT_HOSTS.
     """
     secret = settings.target.postgres_dsn
     setting = _setting_name(settings)
@@ -39,7 +39,7 @@ def open_dsn(settings: Settings, *, reason: str) -> DsnServer:
         msg = "--target=dsn needs a connection string in LAKEGAUGE_POSTGRES_DSN"
         raise TargetError(msg)
     arguments = parse_dsn(secret.get_secret_value(), setting=setting)
-    wanted = arguments.get("sslmode") or _default_sslmode()
+    wanted = arguments.get("sslmode") or default_sslmode()
     required = settings.security.ssl_require
     if required or wanted != "disable":
         arguments["sslmode"] = wanted if wanted in TLS_MODES else "require"
@@ -48,10 +48,11 @@ def open_dsn(settings: Settings, *, reason: str) -> DsnServer:
     except TargetError as error:
         if NO_TLS_OFFERED not in str(error) or wanted in TLS_MODES:
             raise
-        if required and not _is_local(arguments):
+        host = forbidden_host(arguments, settings.security.plaintext_hosts)
+        if required and host is not None:
             msg = (
-                f"the server of {setting} offers no TLS and is not on this machine; "
-                "set SSL_REQUIRE=false to send everything in the clear"
+                f"the server of {setting} offers no TLS; to send everything in the "
+                f"clear name {host!r} in SSL_PLAINTEXT_HOSTS"
             )
             raise TargetError(msg) from None
         arguments["sslmode"] = "disable"
@@ -95,27 +96,3 @@ def parse_dsn(text: str, *, setting: str) -> ConnectArguments:
 def _setting_name(settings: Settings) -> str:
     name = settings.source_of(SETTING_PATH).name
     return name or "LAKEGAUGE_POSTGRES_DSN"
-
-
-def _default_sslmode() -> str:
-    """Return libpq's own default, which PGSSLMODE may have made stricter."""
-    from psycopg import pq
-
-    options = {option.keyword: option.val for option in pq.Conninfo.get_defaults()}
-    return (options.get(b"sslmode") or b"prefer").decode()
-
-
-def _is_local(arguments: ConnectArguments) -> bool:
-    """Tell whether what is sent stays on this machine."""
-    for host in str(arguments.get("hostaddr") or arguments.get("host") or "").split(
-        ","
-    ):
-        if host in {"", "localhost"} or host.startswith(("/", "@")):
-            continue
-        try:
-            if ipaddress.ip_address(host).is_loopback:
-                continue
-        except ValueError:
-            pass
-        return False
-    return True

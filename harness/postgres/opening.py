@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import ConfigError, TargetError, Verdict
 from harness.postgres.classify import Phase, classify
+from harness.postgres.plaintext import WEAK_MODES, default_sslmode, forbidden_host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -132,6 +133,10 @@ def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
 def pooled(arguments: ConnectArguments, config: PoolConfig) -> ConnectArguments:
     """Add to connect arguments what every connection of a pool has."""
     arguments["application_name"] = config.application_name
+    if config.tls_required and forbidden_host(arguments, config.plaintext_hosts):
+        mode = arguments.get("sslmode") or default_sslmode()
+        # Else the login would be on its way before anybody looks.
+        arguments["sslmode"] = "require" if mode in WEAK_MODES else mode
     # libpq counts whole seconds and reads 0 as "wait for ever".
     arguments["connect_timeout"] = max(2, round(config.connect_timeout_s))
     # A server behind a transaction pooler switches prepared statements off. The
@@ -184,11 +189,18 @@ def check_tls(connection: Any, config: PoolConfig) -> None:
     """Refuse a connection in the clear; the client's own state decides.
 
     Raises:
-        ConfigError: TLS is required and this connection has none.
+        ConfigError: TLS is required, this connection has none, and its host is none
+            of `plaintext_hosts`.
     """
-    if config.tls_required and not connection.pgconn.ssl_in_use:
+    pgconn = connection.pgconn
+    if not config.tls_required or pgconn.ssl_in_use:
+        return
+    ends = {"host": pgconn.host.decode(), "hostaddr": pgconn.hostaddr.decode()}
+    host = forbidden_host(ends, config.plaintext_hosts)
+    if host is not None:
         msg = (
-            "the server gave a connection without TLS, which SSL_REQUIRE=true "
-            "forbids; use sslmode=require, or set SSL_REQUIRE=false"
+            f"the server {host!r} gave a connection without TLS, which "
+            "SSL_REQUIRE=true forbids; use sslmode=require, or name the host in "
+            "SSL_PLAINTEXT_HOSTS"
         )
         raise ConfigError(msg)

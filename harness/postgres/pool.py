@@ -51,6 +51,7 @@ class PoolConfig:
         connect_concurrency: How many connections are opened at the same time.
         processes: How many processes open such a pool, for the connection budget.
         tls_required: Whether a connection without TLS is refused.
+        plaintext_hosts: Hosts that are let through without TLS all the same.
         application_name: Shown in `pg_stat_activity`.
     """
 
@@ -67,6 +68,7 @@ class PoolConfig:
     connect_concurrency: int = 32
     processes: int = 1
     tls_required: bool = False
+    plaintext_hosts: tuple[str, ...] = ()
     application_name: str = "lakegauge"
 
     def __post_init__(self) -> None:

@@ -76,11 +76,13 @@ def target_problems(settings: Settings, target: str) -> list[Problem]:
         target == "lakebase"
         and settings.security.ssl_require
         and lakebase.sslmode in _UNENCRYPTED_MODES
+        and lakebase.host not in settings.security.plaintext_hosts
     ):
         problems.append(
             _impossible(settings, "lakebase.sslmode", "security.ssl_require",
                         why="this mode may send everything unencrypted; "
-                            "use require, verify-ca or verify-full")
+                            "use require, verify-ca or verify-full, or name "
+                            "LAKEBASE_HOST in SSL_PLAINTEXT_HOSTS too")
         )  # fmt: skip
     return problems
 

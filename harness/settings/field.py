@@ -121,6 +121,11 @@ Counts = Annotated[
     BeforeValidator(_split),
     Kind("whole numbers of at least 1, such as 10,20,40 or [10, 20, 40]"),
 ]
+Hosts = Annotated[
+    tuple[Annotated[str, _TEXT], ...],
+    BeforeValidator(_split),
+    Kind("host names or addresses, such as db.internal,10.0.0.7; [] for none"),
+]
 Seconds = Annotated[
     float,
     Field(gt=0, allow_inf_nan=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from harness.settings.field import Flag, Group, Setting, Text
+from harness.settings.field import Flag, Group, Hosts, Setting, Text
 
 
 class SecuritySettings(Group):
@@ -13,6 +13,13 @@ class SecuritySettings(Group):
     ssl_require: Annotated[
         Flag, Setting("SSL_REQUIRE", "Refuse a connection that is not encrypted.")
     ] = True
+    plaintext_hosts: Annotated[
+        Hosts,
+        Setting(
+            "SSL_PLAINTEXT_HOSTS",
+            "Hosts that SSL_REQUIRE lets through without TLS.",
+        ),
+    ] = ("localhost", "127.0.0.1", "::1")
     application_name: Annotated[
         Text,
         Setting(

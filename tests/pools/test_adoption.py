@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import psycopg_pool
 import pytest
 import sqlalchemy
@@ -11,8 +9,7 @@ import sqlalchemy
 from harness.errors import CheckoutTimeoutError, ConfigError
 from harness.lakebase.adopt import connect_kwargs, engine_kwargs
 from harness.lakebase.enhanced import EnhancedPool
-from harness.postgres.connect import connect
-from harness.postgres.opening import check_budget, check_tls
+from harness.postgres.opening import check_budget
 from harness.postgres.pool import PoolConfig
 
 
@@ -98,14 +95,3 @@ def test_budget_counts_every_process_and_what_is_reserved():
     check_budget(config, max_connections=103, reserved=3)
     with pytest.raises(ConfigError, match=r"4 x 25 .* use at most 24 per process"):
         check_budget(config, max_connections=102, reserved=3)
-
-
-def test_connection_without_tls_is_refused_where_tls_is_required(postgres):
-    """Told by the client's own state, whatever the server claims."""
-    config = PoolConfig(tls_required=True)
-    with connect(postgres.connect_arguments()) as connection:
-        check_tls(connection, config)
-    plain = SimpleNamespace(pgconn=SimpleNamespace(ssl_in_use=False))
-    check_tls(plain, PoolConfig(tls_required=False))
-    with pytest.raises(ConfigError, match="SSL_REQUIRE"):
-        check_tls(plain, config)

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from harness.errors import TargetError
-from harness.postgres import dsn as dsn_module
 from harness.postgres.connect import connect
 from harness.postgres.dsn import open_dsn, parse_dsn
+from harness.postgres.plaintext import forbidden_host
 
 CANARY = "canary"
 
@@ -87,10 +87,13 @@ def test_server_without_tls_is_refused_where_it_was_demanded(plain, open_own):
         open_own(dsn_of(plain, sslmode="require"))
 
 
-def test_server_without_tls_elsewhere_needs_a_permission(plain, open_own, monkeypatch):
-    monkeypatch.setattr(dsn_module, "_is_local", lambda _arguments: False)
-    with pytest.raises(TargetError, match="SSL_REQUIRE=false"):
-        open_own(dsn_of(plain))
+def test_server_without_tls_is_refused_unless_its_host_is_named(plain, open_own):
+    with pytest.raises(TargetError, match=r"name '127.0.0.1' in SSL_PLAINTEXT_HOSTS"):
+        open_own(dsn_of(plain), SSL_PLAINTEXT_HOSTS="localhost,db.example.com")
+    with pytest.raises(TargetError, match="SSL_PLAINTEXT_HOSTS"):
+        open_own(dsn_of(plain), SSL_PLAINTEXT_HOSTS="[]")
+    named = open_own(dsn_of(plain), SSL_PLAINTEXT_HOSTS="db.example.com,127.0.0.1")
+    assert named.info.tls is None
     assert open_own(dsn_of(plain), SSL_REQUIRE="false").info.tls is None
 
 
@@ -99,21 +102,26 @@ def test_permission_alone_does_not_switch_tls_off(embedded, open_own):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "local"),
+    ("arguments", "host"),
     [
-        ({}, True),
-        ({"host": "localhost"}, True),
-        ({"host": "127.0.0.2"}, True),
-        ({"host": "::1"}, True),
-        ({"host": "/var/run/postgresql"}, True),
-        ({"host": "localhost,db.example.com"}, False),
-        ({"host": "localhost", "hostaddr": "192.0.2.1"}, False),
-        ({"host": "localhost.example.com"}, False),
-        ({"host": "192.0.2.1"}, False),
+        ({}, None),
+        ({"host": "localhost"}, None),
+        ({"host": "::1"}, None),
+        ({"host": "/var/run/postgresql"}, None),
+        ({"host": "localhost", "hostaddr": "127.0.0.1"}, None),
+        ({"host": "x.database.localhost", "hostaddr": "127.0.0.1"}, None),
+        ({"host": "localhost,db.example.com"}, "db.example.com"),
+        ({"host": "localhost", "hostaddr": "192.0.2.1"}, "localhost"),
+        ({"host": "localhost.example.com"}, "localhost.example.com"),
+        ({"host": "192.0.2.1"}, "192.0.2.1"),
+        ({"hostaddr": "192.0.2.1"}, "192.0.2.1"),
     ],
 )
-def test_only_this_machine_is_local(arguments, local):
-    assert dsn_module._is_local(arguments) is local
+def test_only_this_machine_may_do_without_tls_by_default(
+    make_settings, arguments, host
+):
+    allowed = make_settings().security.plaintext_hosts
+    assert forbidden_host(arguments, allowed) == host
 
 
 @pytest.mark.parametrize(

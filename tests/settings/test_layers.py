@@ -70,6 +70,7 @@ def test_the_highest_layer_that_sets_a_value_wins(where, preset, tmp_path_factor
 
 # What a person may write for each setting, and the value that is meant.
 WRITTEN = {
+    "security.plaintext_hosts": ("a.example,10.0.0.7", ("a.example", "10.0.0.7")),
     "target.target": ("docker", "docker"),
     "target.postgres_dsn": ("postgresql://h/d", "postgresql://h/d"),
     "target.docker_pull_timeout_s": ("7.5", 7.5),
