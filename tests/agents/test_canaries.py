@@ -114,15 +114,16 @@ def test_plain_text_is_no_token():
 
 
 def test_benchmark_report_of_an_agent_holds_no_passage_and_no_token(tmp_path):
+    """Whether the report is taken at its word is another matter on a busy machine."""
     case = tmp_path / "test_case.py"
     case.write_text(
-        "def test_case(agent, agent_stub, agent_proof, record_durations):\n"
+        "def test_case(agent, agent_stub, agent_proof, benchmark):\n"
+        "    agent_proof._strict = False\n"
         "    agent_proof.begin()\n"
-        "    answers = [agent.ask('why?') for _ in range(3)]\n"
+        "    answers = [benchmark.pedantic(agent.ask, ['why?'], rounds=1)]\n"
         "    print('TOKEN', agent_stub.token.get_secret_value())\n"
         "    assert answers[0].citations[0].passage == 'A pool holds'\n"
-        "    record_durations([a.timing.ttft_s for a in answers], measure='ttft',\n"
-        "                     wall_s=1.0, details=agent_proof.check(answers))\n"
+        "    benchmark.extra_info.update(agent_proof.check(answers))\n"
     )
     report = tmp_path / "report.json"
     run = subprocess.run(
@@ -133,7 +134,7 @@ def test_benchmark_report_of_an_agent_holds_no_passage_and_no_token(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     token = run.stdout.split("TOKEN ")[1].split()[0]
     text = report.read_text()
-    assert '"measure": "ttft"' in text or "ttft" in text
+    assert "tokens_count" in text, "or there is nothing to look in"
     assert token not in text
     assert "A%20pool" not in text
     assert "A pool holds" not in text
