@@ -15,6 +15,7 @@ from harness.lakebase.standin import cli as standin_cli
 from harness.reports import cli as reports_cli
 from harness.reports.cli import Reports, reports_folder
 from harness.reports.experiments import cli as experiments_cli
+from harness.reports.history import cli as history_cli
 from harness.reports.page import cli as page_cli
 from harness.settings import load_settings
 
@@ -60,6 +61,7 @@ reports_cli.add_commands(app)
 experiments_cli.add_commands(app)
 page_cli.add_commands(app)
 standin_cli.add_commands(app)
+history_cli.add_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

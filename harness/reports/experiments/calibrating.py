@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.reports.experiments.building import Built
 
-CALIBRATIONS = "calibrations"
+RATES_FILE = "rates.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +133,7 @@ def write_calibration(
     measured_at: datetime,
     cases: Sequence[str],
 ) -> Path:
-    """Keep the rates beside the reports, where later verdicts find them."""
+    """Keep the rates beside the runs they were reckoned from."""
     document = {
         "schema_version": 1,
         "measured_at": measured_at.isoformat(),
@@ -143,8 +143,7 @@ def write_calibration(
         "power": {f"{share:g}": rates.power(share) for share in rates.cases[0].power},
         **asdict(rates),
     }
-    path = folder / CALIBRATIONS / f"{measured_at:%Y%m%d_%H%M%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder / RATES_FILE
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf8")
     return path
 

@@ -208,7 +208,7 @@ def calibrate(  # a command's options are its interface
 
     Runs the cases as they are and with injected slowdowns, in blocks of fresh
     processes, then draws comparisons from them and asks the very gate that compare and
-    ab use. What it finds is kept in reports/calibrations and named by later verdicts.
+    ab use. What it finds is kept in rates.json beside the runs.
     Thresholds are proposed where it cries wolf in more than 1 % of comparisons.
 
     Exit code 0 once it is measured; 2 if a run or a setting fails.
@@ -244,10 +244,12 @@ def calibrate(  # a command's options are its interface
             seed=seed,
         )
         _say(f"{blocks} blocks of {2 + len(shares)} runs in {trial.folder}")
+        home = trial.folder
         measured = calibrating.measure_blocks(
             trial, say=lambda n, kind: _say(f"block {n + 1} of {blocks}: {kind}")
         )
     else:
+        home = again
         measured = calibrating.read_blocks(again, shares)
     if len(measured) < pairs:
         msg = f"{len(measured)} whole blocks, {pairs} are needed: --pairs"
@@ -257,7 +259,7 @@ def calibrate(  # a command's options are its interface
         typer.echo(line)
     path = calibrating.write_calibration(
         rates,
-        folder=folder,
+        folder=home,
         machine_info=measured[0].same[0].machine_info,
         measured_at=now,
         cases=selection,

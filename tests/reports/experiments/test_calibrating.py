@@ -139,7 +139,7 @@ def test_the_command_measures_the_gate_and_keeps_what_it_found(tmp_path):
     done = calibrate()
     assert done.returncode == 0, done.stderr
     assert "2 pairs: false alarms in" in done.stdout
-    kept = next((tmp_path / "reports" / "calibrations").glob("*.json"))
+    kept = next((tmp_path / "reports" / "calibrate").glob("*/rates.json"))
     document = json.loads(kept.read_text())
     assert document["selection"] == ["benchmarks"]
     assert document["cases"][0]["fullname"] == "benchmarks/test_x.py::test_spin"
