@@ -33,11 +33,14 @@ def run_once(
     target: Path,
     hash_seed: int,
     options: Sequence[str] = (),
-) -> Path:
+) -> str:
     """Run the cases in a process of their own and move the report to *target*.
 
     The process is the user's own command once more, so it gets the user's own
     environment, secrets included; they are in no argument and in no file.
+
+    Returns:
+        The kind of machine, by which saved reports are kept apart.
 
     Raises:
         ReportError: If the process left no report; it shows the end of its output.
@@ -75,10 +78,11 @@ def run_once(
             f"{done.returncode}); its output ends:\n  {shown}"
         )
         raise ReportError(msg)
+    machine_id = found[0].parent.name
     found[0].replace(target)
     shutil.rmtree(storage)
     log.unlink()
-    return target
+    return machine_id
 
 
 def sign_pair(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.clock import SYSTEM_CLOCK
 from harness.errors import ReportError
-from harness.reports.cli import Reports, reports_folder
+from harness.reports.cli import (
+    AllowMissing,
+    Outputs,
+    Reports,
+    Strict,
+    judging,
+    reports_folder,
+    show,
+)
 
 if TYPE_CHECKING:
     from harness.reports.history.model import History
@@ -22,6 +32,7 @@ _SAID_FROM = 200
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to the console command."""
     app.command()(history)
+    app.command()(nightly)
 
 
 def history(
@@ -66,6 +77,87 @@ def history(
     _show(found, as_json=as_json, lines=history_lines(found))
     if found.open_changes():
         raise typer.Exit(EXIT_OPEN)
+
+
+def nightly(  # a command's options are its interface
+    cases: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CASES", help="What pytest runs; default: benchmarks."),
+    ] = None,
+    *,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Fresh processes: the more, the less noise.")
+    ] = 3,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="Append a Markdown summary to this file (CI)."
+        ),
+    ] = None,
+    pytest_args: Annotated[
+        str, typer.Option("--pytest-args", help="Further arguments for every run.")
+    ] = "",
+    reports: Reports = None,
+    output: Outputs = None,
+    allow_missing: AllowMissing = False,
+    strict: Strict = False,
+) -> None:
+    """Measure, keep the reports, compare with the nights before, look at the history.
+
+    The same as the nightly workflow, as one local command. The baseline is the newest
+    comparable runs of earlier nights; those that are stale or not comparable are passed
+    over by name, never used silently.
+
+    Exit codes as of `lakegauge compare`, and 1 as well for a regression of the last 14
+    days in the history that nobody acknowledged. 0 in the first night.
+    """
+    import shlex
+    import sys
+
+    from harness.reports.experiments.building import Built
+    from harness.reports.experiments.variants import variant_of
+    from harness.reports.nightly import judge_night, measure_night, night_markdown
+    from harness.reports.verdict.outputs import check_outputs, write_outputs
+    from harness.settings import load_settings
+    from harness.settings.files import project_root
+
+    check_outputs(output or [])
+    how = judging()
+    age_days = load_settings(check=False).verdict.baseline_age_days
+    cwd, now = Path.cwd(), SYSTEM_CLOCK.now()
+    folder = reports_folder(reports)
+    kept = measure_night(
+        Built(
+            variant=variant_of("."),
+            python=Path(sys.executable),
+            folder=project_root(cwd) or cwd,
+        ),
+        tuple(cases or ("benchmarks",)),
+        folder=folder,
+        runs=runs,
+        options=tuple(shlex.split(pytest_args)),
+        say=lambda text: typer.echo(text, err=True),
+        seed=int(now.timestamp()),
+    )
+    night = judge_night(kept, folder=folder, age_days=age_days, **how)
+    for line in night.notes:
+        typer.echo(line)
+    if night.comparison is not None:
+        show(night.comparison)
+        write_outputs(
+            night.comparison,
+            output or [],
+            allow_missing=allow_missing,
+            strict=strict,
+        )
+    for line in (*night.news, *night.drifts):
+        typer.echo(line)
+    if summary is not None:
+        with summary.open("a", encoding="utf8") as file:
+            file.write(night_markdown(night))
+    code = night.exit_code(allow_missing=allow_missing, strict=strict)
+    if code:
+        raise typer.Exit(code)
 
 
 def _show(found: History, *, as_json: bool, lines: list[str]) -> None:

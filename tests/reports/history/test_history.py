@@ -7,7 +7,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -170,19 +169,14 @@ def test_an_index_that_is_no_use_is_made_anew(nights, damage):
 
 
 def test_a_second_look_reads_no_report_again(nights):
-    nights.many(200, test_a=1.0)
+    nights.many(40, test_a=1.0)
     read = []
-    began = time.perf_counter()
     first = measured_cases(nights.folder, say=lambda done, _all: read.append(done))
-    cold_s = time.perf_counter() - began
-    assert len(read) == 200
+    assert len(read) == 40
     read.clear()
-    began = time.perf_counter()
     second = measured_cases(nights.folder, say=lambda done, _all: read.append(done))
-    warm_s = time.perf_counter() - began
     assert read == []
     assert first == second
-    assert warm_s < cold_s / 3
 
 
 def history(folder, *arguments):
