@@ -95,6 +95,7 @@ def compare(
     compared (the reasons are named), or they have no case in common. 3: with --strict,
     a case is inconclusive, invalid or not comparable.
     """
+    from harness.reports.experiments.known_rates import with_known_rates
     from harness.reports.verdict.judge import compare_runs
     from harness.reports.verdict.outputs import check_outputs, write_outputs
     from harness.reports.verdict.reading import find_reports, read_report, run_of
@@ -110,6 +111,7 @@ def compare(
         [run_of(report) for report in new],
         **judging(),
     )
+    comparison = with_known_rates(comparison, folder)
     for side, about in (
         ("baseline", comparison.baseline),
         ("contender", comparison.contender),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import ConfigError
+from harness.reports.experiments.known_rates import RATES_FILE
 from harness.reports.experiments.rates import FALSE_ALARMS_MAX, Block, GateRates
 from harness.reports.experiments.running import run_once
 from harness.reports.verdict.reading import read_run
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.reports.experiments.building import Built
-
-RATES_FILE = "rates.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -139,6 +139,7 @@ def ab(  # a command's options are its interface
 
     from harness.reports.experiments.ab import Experiment, run_experiment
     from harness.reports.experiments.building import built
+    from harness.reports.experiments.known_rates import with_known_rates
     from harness.reports.experiments.schedule import make_schedule
     from harness.reports.experiments.variants import variant_of
     from harness.reports.verdict.outputs import check_outputs, write_outputs
@@ -169,6 +170,7 @@ def ab(  # a command's options are its interface
         _say(f"A: {a}; B: {b}; {schedule.rule}; reports in {folder}")
         with TerminalProgress(schedule) as progress:
             comparison = run_experiment(experiment, progress=progress, **how)
+    comparison = with_known_rates(comparison, reports_folder(reports))
     show(comparison)
     write_outputs(comparison, output or [], allow_missing=allow_missing, strict=strict)
     code = comparison.exit_code(allow_missing=allow_missing, strict=strict)
@@ -208,7 +210,8 @@ def calibrate(  # a command's options are its interface
 
     Runs the cases as they are and with injected slowdowns, in blocks of fresh
     processes, then draws comparisons from them and asks the very gate that compare and
-    ab use. What it finds is kept in rates.json beside the runs.
+    ab use. What it finds is kept in rates.json beside the runs, and later verdicts on
+    this machine name it.
     Thresholds are proposed where it cries wolf in more than 1 % of comparisons.
 
     Exit code 0 once it is measured; 2 if a run or a setting fails.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.reports.history.model import Change
+    from harness.reports.history.model import Change, Series
 
 FILE_NAME = "acknowledged.json"
 
@@ -36,6 +36,17 @@ class Acknowledgement(BaseModel):
     metric: str = "*"
     since: str = Field(min_length=7)
     reason: str = Field(min_length=1)
+
+    def covers_drift(self, series: Series) -> bool:
+        """Whether it is about the slide of this series: a date within it."""
+        day = _day(self.since)
+        first, last = series.points[0].at.date(), series.points[-1].at.date()
+        return (
+            fnmatch.fnmatchcase(series.fullname, self.case.replace("[", "[[]"))
+            and self.metric in {series.metric, "*"}
+            and day is not None
+            and first <= day <= last
+        )
 
     def covers(self, fullname: str, metric: str, change: Change) -> bool:
         """Whether it is about this change and no other of the same case."""

@@ -162,4 +162,10 @@ def _acknowledged(
                 used.add(number)
                 reason = entry.reason
         changes.append(replace(change, acknowledged=reason))
-    return replace(series, changes=tuple(changes))
+    drift = series.drift
+    if drift is not None:
+        for number, entry in enumerate(entries):
+            if entry.covers_drift(series):
+                used.add(number)
+                drift = replace(drift, acknowledged=entry.reason)
+    return replace(series, changes=tuple(changes), drift=drift)

@@ -55,7 +55,8 @@ def history(
     Runs of one commit and day are one point. Only nights comparable with the newest
     count (same machine, sizes and facts); the others are counted and left out.
 
-    Exit code 0: no open regression. 1: a case got slower and nobody acknowledged it.
+    Exit code 0: no open regression. 1: a case got slower, at once or slowly, and nobody
+    acknowledged it.
     2: there is no report, or a file is damaged.
     """
     from harness.reports.history.analysis import history_of
@@ -75,7 +76,7 @@ def history(
         typer.echo(f"{len(added)} changes acknowledged in {path}")
         return
     _show(found, as_json=as_json, lines=history_lines(found))
-    if found.open_changes():
+    if found.open_changes() or found.open_drifts:
         raise typer.Exit(EXIT_OPEN)
 
 

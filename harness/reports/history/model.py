@@ -70,11 +70,13 @@ class Drift:
         ratio: Last end of the fitted line / its first.
         p_value: Of the Mann-Kendall test.
         status: Whether it got worse or better.
+        acknowledged: The reason somebody gave, or None.
     """
 
     ratio: float
     p_value: float
     status: Literal["regressed", "improved"]
+    acknowledged: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +113,17 @@ class History:
 
     series: tuple[Series, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def open_drifts(self) -> list[Series]:
+        """Series that slid for the worse, and nobody has acknowledged it."""
+        return [
+            series
+            for series in self.series
+            if series.drift is not None
+            and series.drift.status == "regressed"
+            and series.drift.acknowledged is None
+        ]
 
     def open_changes(
         self, *, status: str = "regressed", since: datetime | None = None

@@ -54,10 +54,12 @@ def change_line(series: Series, change: Change) -> str:
 def drift_line(series: Series) -> str:
     """Return a drift: it has no night of its own."""
     assert series.drift is not None  # noqa: S101  # the caller looked
+    reason = series.drift.acknowledged
+    closed = f"; acknowledged: {reason}" if reason is not None else ""
     return (
         f"DRIFT {ratio_text(series.drift.ratio)} ({series.drift.status}): "
         f"{series.fullname} {series.metric} over {len(series.points)} nights since "
-        f"{series.points[0].at:%Y-%m-%d}"
+        f"{series.points[0].at:%Y-%m-%d}{closed}"
     )
 
 
@@ -80,4 +82,12 @@ def acknowledgements_of(history: History, *, reason: str) -> list[Acknowledgemen
             reason=reason,
         )
         for series, change in changes
+    ] + [
+        Acknowledgement(
+            case=series.fullname,
+            metric=series.metric,
+            since=f"{series.points[-1].at:%Y-%m-%d}",
+            reason=reason,
+        )
+        for series in history.open_drifts
     ]

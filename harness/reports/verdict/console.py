@@ -11,6 +11,7 @@ from harness.reports.verdict.words import (
     change_text,
     interval_text,
     method_line,
+    said_cases,
     shown_metrics,
     summary_line,
     threshold_text,
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _WIDTH_MIN, _WIDTH_MAX = 124, 160
 _STYLES = {"regressed": "bold red", "improved": "green", "inconclusive": "yellow"}
-# Statuses that the table alone would hide, or whose reason must be read.
-_SAID = ("equivalent", "improved")
 
 
 def render_verdicts(comparison: Comparison, *, color: bool) -> str:
@@ -66,9 +65,8 @@ def render_verdicts(comparison: Comparison, *, color: bool) -> str:
                 name = ""
         console.print(table)
         console.print()
-    for case in comparison.cases:
-        if case.status not in _SAID:
-            console.print(Text(case_line(case)), soft_wrap=True)
+    for case in said_cases(comparison):
+        console.print(Text(case_line(case)), soft_wrap=True)
     for note in comparison.notes:
         console.print(Text(note), soft_wrap=True)
     if judged:

@@ -123,6 +123,7 @@ def compare_runs(
         smoke=bool(new[0].smoke),
         cut_short=cut_short,
         notes=tuple(notes),
+        machine_info=new[0].machine_info,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -152,6 +153,7 @@ class Comparison:
         smoke: Whether smoke values were used.
         cut_short: Whether a contender's run was interrupted: then no case is missing.
         notes: Sentences about the whole.
+        machine_info: The stable facts of the contender's machine.
     """
 
     baseline: tuple[RunSummary, ...]
@@ -161,7 +163,8 @@ class Comparison:
     paired: bool
     smoke: bool
     cut_short: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    machine_info: Mapping[str, Any] = field(default_factory=dict)
 
     def with_status(self, *statuses: CaseStatus) -> list[CaseVerdict]:
         """Return the cases of these statuses."""

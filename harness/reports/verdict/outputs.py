@@ -16,6 +16,7 @@ from harness.reports.verdict.words import (
     change_text,
     interval_text,
     method_line,
+    said_cases,
     shown_metrics,
     side_line,
     summary_line,
@@ -124,7 +125,7 @@ def as_markdown(comparison: Comparison) -> str:
                     threshold_text(v),
                 )
                 lines.append(f"| {' | '.join(cells)} |")
-    said = [c for c in comparison.cases if c.status not in {"equivalent", "improved"}]
+    said = said_cases(comparison)
     if said:
         lines += ["", *(f"- {markdown_text(case_line(case))}" for case in said)]
     return "\n".join(lines) + "\n"

@@ -91,6 +91,23 @@ def case_line(case: CaseVerdict) -> str:
     )
 
 
+def said_cases(comparison: Comparison) -> list[CaseVerdict]:
+    """Return the cases that need a line of their own.
+
+    One that had too few runs to be tested at all does not: a note says that of all.
+    """
+    return [
+        case
+        for case in comparison.cases
+        if case.status not in {"equivalent", "improved"}
+        and (
+            case.status != "inconclusive"
+            or case.reasons
+            or any(v.p_regressed is not None for v in shown_metrics(case))
+        )
+    ]
+
+
 def shown_metrics(case: CaseVerdict) -> list[MetricVerdict]:
     """Return the metrics worth a row: the deciding one, and each that changed."""
     return [

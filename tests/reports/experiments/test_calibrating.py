@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.reports.experiments.calibrating import parse_slowdowns, rates_lines
+from harness.reports.experiments.known_rates import rates_note
 from harness.reports.experiments.rates import Block, gate_rates
 from harness.reports.record import RunBlock
 from harness.reports.verdict.metrics import CaseRun
@@ -153,9 +154,15 @@ def test_the_command_measures_the_gate_and_keeps_what_it_found(tmp_path):
         assert facts["slowed_down"] == (4.0 if path.parent.name == "slow-4" else 0.0)
     slow = min(medians["slow-4"]) / min(medians["same-1"] + medians["same-2"])
     assert slow == pytest.approx(5.0, rel=0.25)
+    machine = document["machine_info"]
+    note = rates_note(tmp_path / "reports", machine)
+    assert "with benchmarks and 2 pairs: false alarms in" in note
+    assert rates_note(tmp_path / "reports", machine | {"cpu_count": 999}) == ""
     again = calibrate(f"--again={runs[0].parents[1]}")
     assert again.returncode == 0, again.stderr
     assert len(sorted((tmp_path / "reports" / "calibrate").glob("*/*/*.json"))) == 6
+    kept.write_text("{")
+    assert "is damaged: calibrate anew" in rates_note(tmp_path / "reports", machine)
     few = calibrate("--pairs=9")
     assert few.returncode == 2
     assert "--pairs must be from 1 to --blocks=2" in few.stderr

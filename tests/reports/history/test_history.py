@@ -51,6 +51,17 @@ def test_a_drift_over_sixty_nights_is_found(nights):
     assert drifting.drift.ratio == pytest.approx(1.0033**59, abs=0.05)
     assert of(history, "test_b").drift is None
     assert of(history, "test_b").changes == ()
+    assert drifting in history.open_drifts
+    acknowledge(
+        nights.folder,
+        case="*test_a",
+        metric="p50",
+        since="2026-02-10",
+        reason="more rows",
+    )
+    closed = history_of(nights.folder)
+    assert of(closed, "test_a").drift.acknowledged == "more rows"
+    assert "p50" not in {s.metric for s in closed.open_drifts}
 
 
 def test_a_step_is_no_drift(nights):
