@@ -46,14 +46,14 @@ METRICS = MappingProxyType(
 # The first one decides where none regressed. Other tenants of the machine only ever
 # add time to a function that computes, so its fastest round says most; what a service
 # does between its operations is part of the service, so there it is the median.
-_LOAD = ("p50", "p99", "throughput", ERRORS)
+_LOAD = ("p50", "p95", "p99", "throughput", ERRORS)
 GATED = MappingProxyType(
     {
-        "micro": ("min", "p50", "p99"),
+        "micro": ("min", "p50", "p99", "throughput", ERRORS),
         "closed_loop": _LOAD,
         "open_loop": _LOAD,
         "series": _LOAD,
-        "plain": ("min", "p50"),
+        "plain": ("min", "p50", "throughput"),
     }
 )
 
@@ -99,7 +99,7 @@ def case_run_of(record: dict[str, Any]) -> CaseRun:
     if not problem:
         wanted = {key: stats.get(key) for key in GATED[kind] if key != ERRORS}
         if block is None:
-            wanted["p50"] = stats["median"]
+            wanted |= {"p50": stats["median"], "throughput": stats.get("ops")}
         values = {key: float(v) for key, v in wanted.items() if v is not None}
         problem = next(
             (f"{k} is {v:g}, not above 0" for k, v in values.items() if v <= 0), ""
@@ -126,7 +126,7 @@ def case_run_of(record: dict[str, Any]) -> CaseRun:
 
 def _problem(stats: dict[str, Any]) -> str:
     """Return which compared figure is no number, or nothing."""
-    for key in (*METRICS, "median"):
+    for key in (*METRICS, "median", "ops"):
         value = stats.get(key)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and math.isfinite(value)):

@@ -59,7 +59,7 @@ def test_the_marker_is_kept_in_the_report_and_the_verdict_is_written(project):
     block = project.report()["benchmarks"][0]["extra_info"][BLOCK]
     assert block["thresholds"] == {"p50": 0.2, "p99": 0.5}
     case = json.loads((project.root / "v.json").read_text())["cases"][0]
-    assert [m["threshold"] for m in case["metrics"]] == [0.2, 0.5, 0.02, 0.0]
+    assert [m["threshold"] for m in case["metrics"]] == [0.2, 0.05, 0.5, 0.02, 0.0]
 
 
 @pytest.mark.parametrize(
