@@ -237,7 +237,9 @@ class Lab:
             for group in groups:
                 started: list[StreamingQuery] = []
                 try:
-                    started += [query.start(place) for query in group]
+                    for query in group:
+                        # One by one: where the second fails, the first is stopped.
+                        started.append(query.start(place))  # noqa: PERF401
                     if watch is not None:
                         watch(place, started)
                     for query, handle in zip(group, started, strict=True):
