@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS = (
     "scenarios/test_append.py::test_every_row_is_in_the_table_once",
     "scenarios/test_append.py::test_killed_stream_goes_on_without_loss_or_repetition",
-    "scenarios/test_upsert.py::"
-    "test_parameters_of_a_sink_reach_its_micro_batches[factor=2]",
+    (
+        "scenarios/test_upsert.py::"
+        "test_parameters_of_a_sink_reach_its_micro_batches[factor=2]"
+    ),
     (
         "scenarios/test_table_layout.py::"
         "test_pruning_by_partition_and_the_gap_in_open_source"
