@@ -6,7 +6,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
@@ -14,7 +14,7 @@ from harness.monitor.broadcast import INTERVAL_S, Broadcaster
 from harness.monitor.folder import ReportFolder, SavedRun, state_of
 from harness.monitor.guard import Guard, checked_token
 from harness.monitor.live_api import live_router
-from harness.monitor.page import dashboard_page
+from harness.monitor.page import dashboard_page, live_page
 from harness.monitor.views import (
     Alive,
     Index,
@@ -32,10 +32,22 @@ if TYPE_CHECKING:
 
     from harness.monitor.live_api import Subject
 
+STATIC = files("harness.monitor") / "static"
+VENDORED = frozenset({"uplot.css", "uplot.js", "uplot-license.txt"})
 STATIC_TYPES = {
     "dashboard.css": "text/css",
     "dashboard.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "live.css": "text/css",
+    "live.js": "text/javascript",
+    "live-chart.js": "text/javascript",
+    "live-format.js": "text/javascript",
+    "live-link.js": "text/javascript",
+    "live-panel.js": "text/javascript",
+    "live-series.js": "text/javascript",
+    "uplot.css": "text/css",
+    "uplot.js": "text/javascript",
+    "uplot-license.txt": "text/plain",
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
@@ -83,8 +95,18 @@ def make_app(
         app.include_router(router)
         app.state.broadcaster = broadcaster
     if reports is not None:
-        links |= {"dashboard": "/dashboard", "reports": "/reports"}
-        _add_reports(app, ReportFolder(reports))
+        links |= {"reports": "/reports"}
+        _add_reports(app, ReportFolder(reports), is_live=subject is not None)
+    elif subject is not None:
+
+        @app.get("/dashboard", response_class=HTMLResponse)
+        def dashboard(request: Request) -> HTMLResponse:
+            """Show what goes on now, for people."""
+            return HTMLResponse(live_page(request.scope.get("root_path", "")))
+
+    if reports is not None or subject is not None:
+        links |= {"dashboard": "/dashboard"}
+        _add_static(app)
 
     @app.get("/livez")
     def livez() -> Alive:
@@ -101,10 +123,25 @@ def make_app(
     return app
 
 
-def _add_reports(app: FastAPI, folder: ReportFolder) -> None:
-    static = files("harness.monitor") / "static"
-    contents = {name: (static / name).read_bytes() for name in STATIC_TYPES}
+def _add_static(app: FastAPI) -> None:
+    contents = {
+        name: (
+            STATIC / "vendor" / name if name in VENDORED else STATIC / name
+        ).read_bytes()
+        for name in STATIC_TYPES
+    }
 
+    @app.get(
+        "/static/{name}", response_class=Response, responses=problem_beside_text(404)
+    )
+    def static_file(name: str) -> Response:
+        """Return a part of the dashboard."""
+        if name not in contents:
+            raise HTTPException(404, "no such file")
+        return Response(contents[name], media_type=STATIC_TYPES[name])
+
+
+def _add_reports(app: FastAPI, folder: ReportFolder, *, is_live: bool) -> None:
     @app.get("/reports")
     def list_reports() -> ReportList:
         """List saved reports and the run in progress, newest first."""
@@ -140,16 +177,14 @@ def _add_reports(app: FastAPI, folder: ReportFolder) -> None:
         listing = folder.listing()
         if run is not None and listing.find(run) is None:
             raise HTTPException(404, f"no report {run!r}; see /reports")
-        return HTMLResponse(dashboard_page(listing, label=run, folder=folder.path))
-
-    @app.get(
-        "/static/{name}", response_class=Response, responses=problem_beside_text(404)
-    )
-    def static_file(name: str) -> Response:
-        """Return a part of the dashboard."""
-        if name not in contents:
-            raise HTTPException(404, "no such file")
-        return Response(contents[name], media_type=STATIC_TYPES[name])
+        page = dashboard_page(
+            listing,
+            label=run,
+            folder=folder.path,
+            # Somebody who asks for a saved run does not ask for what goes on now.
+            is_live=is_live and run is None,
+        )
+        return HTMLResponse(page)
 
 
 def _summary(run: SavedRun, folder: ReportFolder) -> ReportSummary:

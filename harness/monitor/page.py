@@ -22,13 +22,20 @@ _LISTED_MAX = 25
 _RELOAD_S = 5
 
 
-def dashboard_page(listing: Listing, *, label: str | None, folder: Path) -> str:
+def dashboard_page(
+    listing: Listing,
+    *,
+    label: str | None,
+    folder: Path,
+    is_live: bool = False,
+) -> str:
     """Return the page of one run.
 
     Args:
         listing: The folder as it is now.
         label: The run to show, which must be listed; None for the newest.
         folder: Its path, for the case that it is empty.
+        is_live: Whether what goes on now stands above it.
     """
     if label is None:
         run = listing.runs[0] if listing.runs else None
@@ -36,6 +43,39 @@ def dashboard_page(listing: Listing, *, label: str | None, folder: Path) -> str:
         run = listing.find(label)
     body = _empty(folder) if run is None else _run_sections(listing, run)
     title = "lakegauge" if run is None else f"{run.label} - lakegauge"
+    head = [
+        tag("script", src="/static/dashboard.js", defer=""),
+        tag(
+            "noscript",
+            tag("meta", http_equiv="refresh", content=str(_RELOAD_S)),
+        ),
+    ]
+    main = tag("main", *body, *_reports_section(listing, run))
+    return _page(title, head=head, main=main, is_live=is_live)
+
+
+def live_page(root: str) -> str:
+    """Return the page of what goes on now, where there are no reports.
+
+    Args:
+        root: Where the monitor is mounted: "/monitor", or nothing.
+    """
+    main = tag(
+        "noscript", tag("p", "This page needs scripts: see /live.", class_="lead")
+    )
+    return _page("lakegauge", head=[], main=main, is_live=True, root=root)
+
+
+def _page(
+    title: str, *, head: list[Element], main: Element, is_live: bool, root: str = ""
+) -> str:
+    static = f"{root}/static"
+    live_head = [
+        tag("link", rel="stylesheet", href=f"{static}/uplot.css"),
+        tag("link", rel="stylesheet", href=f"{static}/live.css"),
+        tag("script", src=f"{static}/uplot.js", defer=""),
+        tag("script", src=f"{static}/live.js", type="module"),
+    ]
     page = tag(
         "html",
         tag(
@@ -44,23 +84,24 @@ def dashboard_page(listing: Listing, *, label: str | None, folder: Path) -> str:
             tag("meta", name="viewport", content="width=device-width"),
             tag("meta", name="color-scheme", content="light dark"),
             tag("title", title),
-            tag("link", rel="icon", href="/static/icon.svg"),
-            tag("link", rel="stylesheet", href="/static/dashboard.css"),
-            tag("script", src="/static/dashboard.js", defer=""),
-            tag(
-                "noscript",
-                tag("meta", http_equiv="refresh", content=str(_RELOAD_S)),
-            ),
+            tag("link", rel="icon", href=f"{static}/icon.svg"),
+            tag("link", rel="stylesheet", href=f"{static}/dashboard.css"),
+            *head,
+            *(live_head if is_live else ()),
         ),
         tag(
             "body",
             tag(
                 "header",
-                tag("img", src="/static/icon.svg", alt="", width="28", height="28"),
-                tag("a", "lakegauge", href="/dashboard", class_="brand"),
+                tag("img", src=f"{static}/icon.svg", alt="", width="28", height="28"),
+                tag("a", "lakegauge", href=f"{root}/dashboard", class_="brand"),
                 tag("span", id="link", role="status", class_="link"),
             ),
-            tag("main", *body, *_reports_section(listing, run)),
+            # Its script fills it and shows it.
+            tag("section", id="live", aria_label="Live", hidden="")
+            if is_live
+            else None,
+            main,
         ),
         lang="en",
     )

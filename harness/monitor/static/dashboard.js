@@ -2,7 +2,9 @@
 // Asks for the page again and swaps what changed, so that an open detail, the scroll
 // position and the keyboard focus stay where they are.
 
-const EVERY_MS = 2000;
+const is_live = document.getElementById("live") !== null;
+// Where the live part says that there is something new, there is little to ask.
+const EVERY_MS = is_live ? 30000 : 2000;
 const EVERY_MS_MAX = 30000;
 const link = document.getElementById("link");
 let wait_ms = EVERY_MS;
@@ -42,6 +44,7 @@ async function refresh() {
 }
 
 function show(words) {
+  if (is_live) return; // The live part knows sooner.
   if (link.textContent === words) return; // Or a screen reader would say it again.
   link.textContent = words;
   link.classList.toggle("lost", words !== "live");
@@ -53,6 +56,9 @@ async function keep_fresh() {
 }
 
 document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});
+document.addEventListener("lakegauge:measured", () => {
   if (!document.hidden) refresh();
 });
 show("live");
