@@ -82,7 +82,7 @@ def client_of(stub, **options):
 
 def test_queue_is_served_in_order_and_its_wait_is_in_the_journal():
     plan = StubPlan(
-        ttft_s=0.1, itl_s=0.0, tokens=2, capacity=Capacity(slots=1, queue=10)
+        ttft_s=0.4, itl_s=0.0, tokens=2, capacity=Capacity(slots=1, queue=10)
     )
     with (
         AgentStub(plan) as stub,
@@ -104,14 +104,14 @@ def test_full_endpoint_refuses_with_the_platforms_error():
         client_of(stub) as client,
         ThreadPoolExecutor(1) as pool,
     ):
-        first = pool.submit(client_of(stub, timeout_s=1.0).ask, "why?")
+        first = pool.submit(client_of(stub, timeout_s=2.5).ask, "why?")
         while not stub.statement().requests_count:
             pass  # until the slot is taken
         with pytest.raises(errors.AgentRateLimitedError) as raised:
             client.ask("why?")
         assert isinstance(first.exception(), errors.AgentTimeoutError)
     assert raised.value.error_code == "REQUEST_LIMIT_EXCEEDED"
-    assert raised.value.retry_after_s in {4.0, 5.0, 6.0}
+    assert raised.value.retry_after_s in {3.0, 4.0, 5.0, 6.0}
 
 
 def test_endpoint_at_zero_is_waited_for_with_progress():
