@@ -14,6 +14,7 @@ import typer
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    from harness.lakebase.standin.events import Event
     from harness.lakebase.standin.faults import Timed
     from harness.postgres.server import Server
 
@@ -33,7 +34,8 @@ Timetable = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help='Faults of the network, as JSON: [{"at_s": 5, "latency_s": 0.05}, ...].',
+        help='Faults of the network and events of the compute, as JSON: [{"at_s": 5, '
+        '"latency_s": 0.05}, {"at_s": 9, "do": "suspend"}, ...].',
     ),
 ]
 Tls = Annotated[bool, typer.Option("--tls/--no-tls", help="Offer and demand TLS.")]
@@ -72,7 +74,7 @@ def serve(
         wake_s=wake_s,
         tls=tls,
     )
-    faults = _read_timetable(timetable)
+    faults, events = _read_timetable(timetable)
     with ExitStack() as stack:
         backing = _start_backing()
         stack.callback(backing.close)
@@ -82,6 +84,7 @@ def serve(
             proxy = stack.enter_context(FaultProxy(HOST, standin.port))
             environment["LAKEBASE_PORT"] = str(proxy.port)
             proxy.play(faults)
+            standin.play(events)
         for name, value in environment.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
         typer.echo(f"# stand-in of {standin.endpoint}; Ctrl-C ends it")
@@ -90,11 +93,13 @@ def serve(
         signal.sigwait(ends)
 
 
-def _read_timetable(path: Path | None) -> list[Timed]:
+def _read_timetable(path: Path | None) -> tuple[list[Timed], list[Event]]:
+    """Return the faults of the network and the events of the compute."""
+    from harness.lakebase.standin.events import read_events
     from harness.lakebase.standin.faults import read_timetable
 
     if path is None:
-        return []
+        return [], []
     try:
         rows: Any = json.loads(path.read_text())
     except ValueError as error:
@@ -103,7 +108,10 @@ def _read_timetable(path: Path | None) -> list[Timed]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         msg = f"--timetable={path} must hold a list of objects"
         raise ConfigError(msg)
-    return read_timetable(rows)
+    return (
+        read_timetable(row for row in rows if "do" not in row),
+        read_events(row for row in rows if "do" in row),
+    )
 
 
 def _start_backing() -> Server:

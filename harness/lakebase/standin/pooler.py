@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.lakebase.standin.wire import (
     AUTHENTICATED,
+    HEAD_BYTES,
     READY_IDLE,
     TERMINATE,
+    Framer,
     Refusal,
     error_response,
     message,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from harness.lakebase.standin.journal import Journal
     from harness.lakebase.standin.machine import Machine, Slots
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     Login = Callable[[], Awaitable[tuple[Side, list[bytes], tuple[int, bytes]]]]
 
-HEAD_BYTES = 5
 # After each of these the server answers with one ReadyForQuery.
 ASKS = (b"S", b"Q", b"F")
 WAITED_TOO_LONG = Refusal("08P01", "query_wait_timeout", "queue")
@@ -38,35 +39,6 @@ NO_PREPARED = Refusal(
     "switch them off",
     "prepared statement",
 )
-
-
-class Framer:
-    """Finds the ends of messages in a stream, without copying what is in them."""
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-
-    def statuses(self, data: bytes) -> Iterator[bytes]:
-        """Yield the transaction status of every ReadyForQuery that ends in *data*."""
-        at, end = 0, len(data)
-        while at < end:
-            if self._left:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
-                if not self._left and self._head[:1] == b"Z":
-                    yield data[at - 1 : at]
-                if not self._left:
-                    self._head = b""
-                continue
-            step = min(HEAD_BYTES - len(self._head), end - at)
-            self._head += data[at : at + step]
-            at += step
-            if len(self._head) == HEAD_BYTES:
-                self._left = struct.unpack_from("!I", self._head, 1)[0] - 4
-                if not self._left:
-                    self._head = b""
 
 
 class Pool:
@@ -101,7 +73,7 @@ class Pool:
         self._idle: list[PoolServer] = []
         self._waiting: deque[asyncio.Future[PoolServer]] = deque()
         self._welcome: list[bytes] = []
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
 
     async def welcome(self) -> bytes:
         """Return what a client is told after its login, as a server would say it.
@@ -125,11 +97,7 @@ class Pool:
                 return server
         place: asyncio.Future[PoolServer] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
-        if self._open < self._size:
-            self._open += 1
-            task = asyncio.create_task(self._add())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+        self._grow()
         try:
             async with asyncio.timeout(self.queue_s):
                 return await place
@@ -158,31 +126,51 @@ class Pool:
         self._slots.give_back(server)
         if server in self._idle:
             self._idle.remove(server)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Open a server if somebody waits: one at a time, as PgBouncer does.
+
+        Clients come and go faster than a login; one for each that waits would end
+        with more servers than clients.
+        """
+        if self._opening is None and self._waiting and self._open < self._size:
+            self._open += 1
+            self._opening = asyncio.create_task(self._add())
 
     async def _add(self) -> None:
         try:
-            self._slots.take(self.machine.compute.max_connections)
+            server = await self._opened()
         except Refusal as refusal:
+            self._opening = None
             self._fail(refusal)
             return
+        self._opening = None
+        self.release(server)
+        self._grow()
+
+    async def _opened(self) -> PoolServer:
+        self._slots.take(self.machine.compute.max_connections)
         try:
             side, messages, (pid, _) = await self._login()
-        except Refusal as refusal:
+        except BaseException:
             self._slots.give_back()
-            self._fail(refusal)
-            return
+            raise
         self._welcome = [m for m in messages if m[:1] == b"S"]
         server = PoolServer(self, side, pid)
         self._slots.sessions.add(server)
-        self.release(server)
+        return server
 
     def _fail(self, refusal: Refusal) -> None:
         self._open -= 1
         # With servers in use, whoever waits gets one of those.
-        if self._waiting and self._open == 0:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(refusal)
+        if self._open == 0:
+            while self._waiting:
+                place = self._waiting.popleft()
+                if not place.done():
+                    place.set_exception(refusal)
+                    break
+            self._grow()
 
 
 class PoolServer:

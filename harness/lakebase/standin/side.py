@@ -6,13 +6,12 @@ import asyncio
 import struct
 from typing import TYPE_CHECKING
 
-from harness.lakebase.standin.wire import STARTUP_BYTES_MAX, ProtocolError
+from harness.lakebase.standin.wire import HEAD_BYTES, STARTUP_BYTES_MAX, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MESSAGE_BYTES_MAX = 1024 * 1024
-HEAD_BYTES = 5
 
 
 class Side(asyncio.Protocol):

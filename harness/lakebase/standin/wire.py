@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 SSL_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 PROTOCOL_3 = 3 << 16
 STARTUP_BYTES_MAX = 10_000
+# Of a message: its kind and its length.
+HEAD_BYTES = 5
 TLS_HANDSHAKE = 0x16
 
 ASK_CLEARTEXT = b"R\x00\x00\x00\x08\x00\x00\x00\x03"
@@ -89,3 +91,32 @@ def error_fields(payload: bytes) -> dict[str, str]:
         for part in payload.split(b"\0")
         if part
     }
+
+
+class Framer:
+    """Finds the ends of messages in a stream, without copying what is in them."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    def statuses(self, data: bytes) -> Iterator[bytes]:
+        """Yield the transaction status of every ReadyForQuery that ends in *data*."""
+        at, end = 0, len(data)
+        while at < end:
+            if self._left:
+                step = min(self._left, end - at)
+                self._left -= step
+                at += step
+                if not self._left and self._head[:1] == b"Z":
+                    yield data[at - 1 : at]
+                if not self._left:
+                    self._head = b""
+                continue
+            step = min(HEAD_BYTES - len(self._head), end - at)
+            self._head += data[at : at + step]
+            at += step
+            if len(self._head) == HEAD_BYTES:
+                self._left = struct.unpack_from("!I", self._head, 1)[0] - 4
+                if not self._left:
+                    self._head = b""

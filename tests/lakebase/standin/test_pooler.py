@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from harness.lakebase.standin.pooler import Framer
+from harness.lakebase.standin.wire import Framer
 
 
 @pytest.fixture
@@ -56,6 +56,24 @@ def test_many_clients_share_few_servers(make_lakebase_standin, log_in_pooled):
 
     assert 1 <= len(pids) <= 2
     assert standin.stats()["primary_peak"] <= 2
+
+
+def test_busy_clients_have_no_more_servers_than_clients(
+    make_lakebase_standin, log_in_pooled
+):
+    standin = make_lakebase_standin()
+
+    def work(client):
+        for _ in range(150):
+            client.execute("SELECT 1")
+
+    clients = [log_in_pooled(standin) for _ in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, clients))
+    for client in clients:
+        client.close()
+
+    assert standin.stats()["primary_peak"] <= 6
 
 
 def test_transaction_has_one_server_to_its_end(make_lakebase_standin, log_in_pooled):

@@ -82,6 +82,7 @@ def test_what_it_exports_is_all_a_run_needs(serve, tmp_path):
     (record,) = json.loads((tmp_path / "report.json").read_text())["benchmarks"]
     facts = record["extra_info"]["lakegauge"]["facts"]
     assert facts["postgres_max_connections"] == 209
+    assert facts["standin"] is True, "nobody must take it for Lakebase"
     assert "canary" not in output + (tmp_path / "report.json").read_text()
 
 
@@ -102,6 +103,7 @@ def test_signal_ends_all_of_it(serve):
         ("{half", "is no JSON"),
         ('{"at_s": 1}', "must hold a list"),
         ('[{"latency_s": 1}]', "needs at_s"),
+        ('[{"at_s": 1, "do": "explode"}]', "suspend, fail_over, resize"),
     ],
 )
 def test_wrong_timetable_is_a_message_before_anything_starts(tmp_path, content, said):
