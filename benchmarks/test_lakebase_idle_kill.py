@@ -9,7 +9,7 @@ from harness.postgres.workloads import Ledger
 
 SIZE = 6
 # The 24 hours of the service.
-IDLE_S = 2.0
+IDLE_S = 1.5
 TIME_SCALE = 86_400 / IDLE_S
 # One caller at a time: the top of the stack is used, what lies below it idles.
 RATE_PER_S = 5
@@ -29,7 +29,7 @@ def test_insert_beside_idle_connections(
     `first=server`: it lets the server do it, notices at the next checkout, and no
     caller does.
     """
-    duration_s = sized(full=15.0, smoke=3.5)
+    duration_s = sized(full=15.0, smoke=2.5)
     # The life of 72 hours must not end them first.
     standin = make_lakebase_standin(time_scale=TIME_SCALE, lifetime_s=1e9)
     standin.set_token_life(60.0)

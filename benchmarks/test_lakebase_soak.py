@@ -33,7 +33,7 @@ def test_every_insert_is_done_once_or_reported(
     Every number is inserted once or its caller is told; half of the callers ask what
     became of a commit whose answer was lost, the others are told that nobody knows.
     """
-    duration_s = sized(full=settings.benchmark.test_duration_seconds, smoke=10.0)
+    duration_s = sized(full=settings.benchmark.test_duration_seconds, smoke=8.0)
     standin = make_lakebase_standin(time_scale=TIME_SCALE, wake_s=0.3, failover_s=0.3)
     proxy = make_fault_proxy("127.0.0.1", standin.direct_port, seed=1)
     standin.port = proxy.port

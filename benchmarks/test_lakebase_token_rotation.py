@@ -23,7 +23,7 @@ def test_insert_while_tokens_rotate(
     refresh, make_lakebase_standin, make_standin_pool, sized, record_load
 ):
     """No operation fails, and no login is refused, while tokens last two seconds."""
-    duration_s = sized(full=30.0, smoke=3.0)
+    duration_s = sized(full=30.0, smoke=2.5)
     standin = make_lakebase_standin(time_scale=TIME_SCALE)
     pool = make_standin_pool(
         standin,
