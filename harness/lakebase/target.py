@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, TargetError
+from harness.lakebase.computes import ComputeSize
 from harness.lakebase.credentials import StaticCredentials
 from harness.lakebase.minting import MintedCredentials
 from harness.postgres.connect import connect, describe_server
@@ -38,7 +39,12 @@ class LakebaseServer:
         reason: Why this target was taken.
         info: What is known of it already; default is to log in and ask.
         reach: More for libpq, such as `hostaddr` for a name that resolves nowhere.
+
+    Attributes:
+        compute: The size its compute may grow to, where the workspace has told.
     """
+
+    compute: ComputeSize | None = None
 
     def __init__(
         self,
@@ -117,7 +123,8 @@ class LakebaseServer:
         A token that is sent would expire there, and nobody could replace it.
         """
         host, user = self._arguments["host"], self._arguments["user"]
-        return _reopen, (self._settings, host, user, self.info, self._reach)
+        known = {"compute": self.compute}
+        return _reopen, (self._settings, host, user, self.info, self._reach), known
 
     @property
     def is_standin(self) -> bool:
@@ -159,9 +166,10 @@ def start_lakebase(
     if lakebase.host is not None:
         _refuse_pooled(lakebase.host)
     workspace = _workspace(settings, clock=clock)
-    host = lakebase.host or _host(_address(workspace, settings), settings)
+    address = None if lakebase.host else _address(workspace, settings)
+    host = _host(address, settings) if address else lakebase.host or ""
     _refuse_pooled(host)
-    return LakebaseServer(
+    server = LakebaseServer(
         settings,
         host=host,
         user=lakebase.user or settings.databricks.username or workspace.user_name(),
@@ -169,6 +177,9 @@ def start_lakebase(
         reason=reason,
         reach=reach,
     )
+    if address is not None and address.cu_max is not None:
+        server.compute = ComputeSize(address.cu_max)
+    return server
 
 
 def _workspace(settings: Settings, *, clock: Clock) -> Workspace:

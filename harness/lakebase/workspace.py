@@ -84,10 +84,12 @@ class Address:
     Attributes:
         host: Host name for reading and writing, without a pooler in between.
         state: What the service says it is doing, such as "ACTIVE".
+        cu_max: Compute units it may grow to; None where the service does not tell.
     """
 
     host: str | None
     state: str
+    cu_max: float | None = None
 
 
 class Workspace:
@@ -156,6 +158,7 @@ class Workspace:
         return Address(
             host=status.hosts.host if status and status.hosts else None,
             state=state.value if state else "unknown",
+            cu_max=status.autoscaling_limit_max_cu if status else None,
         )
 
     def find_endpoint(self, *, project: str, branch: str) -> str:

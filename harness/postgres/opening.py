@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,8 @@ COMING_UP_CLASS = "57"
 
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -161,28 +164,92 @@ def prewarm_error(
     )
 
 
-# Slots that a role without privileges can have, whoever else is there.
+# What the server has in all, what of it a role without privileges cannot have, and
+# what others hold now: their pools' share is their affair, ours is counted already.
 BUDGET = """SELECT current_setting('max_connections')::int,
     current_setting('superuser_reserved_connections')::int
-    + coalesce(current_setting('reserved_connections', true)::int, 0)"""
+    + coalesce(current_setting('reserved_connections', true)::int, 0),
+    (SELECT count(*) FROM pg_stat_activity
+     WHERE usesysid IS NOT NULL
+     AND coalesce(backend_type, 'client backend') = 'client backend'
+     AND application_name <> current_setting('application_name'))::int"""
 
 
-def check_budget(config: PoolConfig, *, max_connections: int, reserved: int) -> None:
-    """Refuse a pool that the server could never fill.
+class Compute(Protocol):
+    """What runs the server, where that is known; its size sets a limit too."""
+
+    @property
+    def max_connections(self) -> int:
+        """How many connections it takes."""
+        ...
+
+    def describe(self) -> str:
+        """Return size and limit, for a message."""
+        ...
+
+    def that_takes(self, connections: int) -> Compute | None:
+        """Return the smallest one that takes so many; None if none does."""
+        ...
+
+
+def check_budget(
+    config: PoolConfig,
+    *,
+    max_connections: int,
+    reserved: int,
+    others: int = 0,
+    compute: Compute | None = None,
+) -> None:
+    """Refuse a pool that the server could never fill; warn if it could not now.
+
+    Connections of others come and go, so they are told and do not refuse.
+
+    Args:
+        config: The pool of one process, and the number of processes.
+        max_connections: What the server says it takes.
+        reserved: How many of them are for privileged roles.
+        others: Connections that other applications hold now.
+        compute: What runs the server; of two limits the lower one counts.
 
     Raises:
         ConfigError: All processes together ask for more than the server has.
     """
-    wanted, available = config.size_max * config.processes, max_connections - reserved
+    limit, said = max_connections, f"max_connections={max_connections}"
+    if compute is not None:
+        limit = min(limit, compute.max_connections)
+        said += f", {compute.describe()}"
+    wanted, available = config.size_max * config.processes, limit - reserved
+    asked = f"{config.processes} x {config.size_max} connections"
+    known = f"{said}, {reserved} reserved, {others} in use by others"
     if wanted > available:
-        largest = available // config.processes
-        msg = (
-            f"{config.processes} x {config.size_max} connections are more than the "
-            f"server's {available} (max_connections={max_connections}, "
-            f"{reserved} reserved); use at most {largest} per process "
-            "(DB_POOL_SIZE + DB_MAX_OVERFLOW), or a larger compute"
+        raise ConfigError(
+            f"{asked} are more than the server's {available} ({known}); "
+            + _what_fits(config, available)
+            + _larger(compute, wanted + reserved)
         )
-        raise ConfigError(msg)
+    if wanted > available - others:
+        logger.warning(
+            "%s are more than the server has free now, %d (%s)",
+            asked,
+            max(0, available - others),
+            known,
+        )
+
+
+def _what_fits(config: PoolConfig, available: int) -> str:
+    largest = available // config.processes
+    if largest < 1:
+        return f"use at most {available} processes (DB_PROCESSES)"
+    return f"use at most {largest} per process (DB_POOL_SIZE + DB_MAX_OVERFLOW)"
+
+
+def _larger(compute: Compute | None, connections: int) -> str:
+    if compute is None:
+        return ", or a larger compute"
+    larger = compute.that_takes(connections)
+    if larger is None or larger.max_connections <= compute.max_connections:
+        return ""
+    return f", or a larger compute: {larger.describe()}"
 
 
 def check_tls(connection: Any, config: PoolConfig) -> None:

@@ -97,7 +97,13 @@ class PsycopgEngine:
         except psycopg.Error as error:
             raise lost_early(error) from None
         if row:
-            check_budget(self._config, max_connections=row[0], reserved=row[1])
+            check_budget(
+                self._config,
+                max_connections=row[0],
+                reserved=row[1],
+                others=row[2],
+                compute=getattr(self._server, "compute", None),
+            )
 
     def uptime_s(self, connection: psycopg.Connection[Any]) -> float:
         """Ask how long the server has been up, in seconds."""
@@ -197,7 +203,13 @@ class AsyncPsycopgEngine:
         except psycopg.Error as error:
             raise lost_early(error) from None
         if row:
-            check_budget(self._config, max_connections=row[0], reserved=row[1])
+            check_budget(
+                self._config,
+                max_connections=row[0],
+                reserved=row[1],
+                others=row[2],
+                compute=getattr(self._server, "compute", None),
+            )
 
     async def uptime_s(self, connection: psycopg.AsyncConnection[Any]) -> float:
         """Ask how long the server has been up, in seconds."""

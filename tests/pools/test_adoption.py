@@ -9,7 +9,6 @@ import sqlalchemy
 from harness.errors import CheckoutTimeoutError, ConfigError
 from harness.lakebase.adopt import connect_kwargs, engine_kwargs
 from harness.lakebase.enhanced import EnhancedPool
-from harness.postgres.opening import check_budget
 from harness.postgres.pool import PoolConfig
 
 
@@ -83,15 +82,3 @@ def test_original_methods_and_status_keys(make):
         assert status["active_connections"] == 0
         assert status["total_checkouts"] == status["total_checkins"] == 2
         assert status["checkout_timeouts"] == 1
-
-
-def test_pool_larger_than_its_server_is_refused_with_the_size_that_fits(make):
-    with pytest.raises(ConfigError, match=r"use at most \d+ per process"):
-        make(size_min=1, size_max=300, processes=2)
-
-
-def test_budget_counts_every_process_and_what_is_reserved():
-    config = PoolConfig(size_min=0, size_max=25, processes=4)
-    check_budget(config, max_connections=103, reserved=3)
-    with pytest.raises(ConfigError, match=r"4 x 25 .* use at most 24 per process"):
-        check_budget(config, max_connections=102, reserved=3)

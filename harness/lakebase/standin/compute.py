@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from harness.lakebase.standin.plan import DOMAIN, max_connections_of
+from harness.lakebase.computes import max_connections_of
+from harness.lakebase.standin.plan import DOMAIN
 
 REPLICA_SUFFIX, POOLER_SUFFIX = "-ro", "-pooler"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
+from harness.lakebase.computes import CU_MAX, CU_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,19 +18,7 @@ DAY_S = 86_400.0
 HOST = "127.0.0.1"
 # Reserved for loopback, so a name that escapes to a resolver reaches nobody.
 DOMAIN = "database.localhost"
-CONNECTIONS_MAX = 4000
-CONNECTIONS_PER_CU = 209.8125
-CU_MIN, CU_MAX = 0.5, 112.0
 TTL_MIN_S, TTL_MAX_S = 300, 3600
-
-
-def max_connections_of(cu: float) -> int:
-    """Return how many connections a compute of *cu* units takes.
-
-    The published sizes (0.5: 104, 1: 209, 2: 419, 4: 839, 16: 3357, from 24 on 4000)
-    exactly; between them in proportion.
-    """
-    return min(CONNECTIONS_MAX, int(cu * CONNECTIONS_PER_CU))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,8 +22,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from harness.clock import SYSTEM_CLOCK
 from harness.errors import ConfigError, TargetError
+from harness.lakebase.computes import max_connections_of
 from harness.lakebase.standin.journal import Journal
-from harness.lakebase.standin.plan import StandinPlan, max_connections_of
+from harness.lakebase.standin.plan import StandinPlan
 from harness.lakebase.standin.standin import LakebaseStandin
 
 
