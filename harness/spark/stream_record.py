@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import SparkError
+from harness.reports.page.streams import TIMELINE
 from harness.spark.progress import MS_PER_S, elapsed_s
+from harness.spark.timeline import timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +71,10 @@ def measured(
         "measure": measure,
         "wall_s": wall_s,
         "completed": rows_count,
-        "details": about | table_figures(run) | dict(details or {}),
+        "details": about
+        | table_figures(run)
+        | {TIMELINE: timeline(batches)}
+        | dict(details or {}),
         "invalid": invalid,
     }
 

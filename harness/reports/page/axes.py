@@ -116,6 +116,14 @@ def duration_text(seconds: float) -> str:
     return format_duration(seconds).replace(" us", " µs")
 
 
+def figure_text(seconds: float) -> str:
+    """Return a duration for a column of figures: always three digits, "2.10 ms"."""
+    if seconds == 0:
+        return "0"
+    number, unit = duration_text(seconds).split(" ")
+    return f"{float(number):#.3g}".rstrip(".") + f" {unit}"
+
+
 def count_text(value: float) -> str:
     """Return a count with at most three digits: "14.2 k"."""
     for scale, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):

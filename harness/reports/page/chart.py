@@ -205,11 +205,12 @@ class Chart:
 def drawing(
     *marks: Element, width: float, height: float, title: str, description: str
 ) -> Element:
-    """Return an SVG that says in words what it shows."""
+    """Return an SVG that says in words what it shows.
+
+    As a label, not as an SVG title: that would follow the pointer over the chart.
+    """
     return tag(
         "svg",
-        tag("title", title),
-        tag("desc", description),
         *marks,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",

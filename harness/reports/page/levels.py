@@ -9,7 +9,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from harness.reports.page.axes import count_text, duration_text
+from harness.reports.page.axes import count_text, duration_text, figure_text
 from harness.reports.page.markup import tag
 from harness.reports.page.verdicts import scroller
 from harness.reports.page.view import cut
@@ -193,7 +193,7 @@ def _row(found: LoadSeries, level: LoadLevel) -> Element:
         dash if level.threads is None else str(level.threads),
         f"{count_text(level.throughput_per_s)}/s",
         *(
-            dash if value is None else duration_text(value)
+            dash if value is None else figure_text(value)
             for value in (level.mean_s, level.p95_s, level.p99_s)
         ),
         f"{level.errors_count:,}",

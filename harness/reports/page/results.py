@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from harness.load import QUANTILES, samples_needed
-from harness.reports.page.axes import count_text, duration_text
+from harness.reports.page.axes import count_text, duration_text, figure_text
 from harness.reports.page.curves import (
     knee_chart,
     percentile_charts,
@@ -126,7 +126,7 @@ def _row(view: CaseView, old: CaseView | None) -> ET.Element:
     for key in _COLUMNS:
         value = view.duration_s(key)
         text = (
-            duration_text(value)
+            figure_text(value)
             if value is not None
             else f"n < {samples_needed(QUANTILES[key])}"
         )
@@ -134,7 +134,7 @@ def _row(view: CaseView, old: CaseView | None) -> ET.Element:
         cells.append(
             _cell(
                 text,
-                None if was is None else duration_text(was),
+                None if was is None else figure_text(was),
                 is_absent=value is None,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.reports.page.axes import duration_text
+from harness.reports.page.axes import figure_text
 from harness.reports.page.markup import tag
 from harness.reports.page.view import cut
 from harness.reports.verdict.metrics import ERRORS
@@ -85,19 +85,19 @@ def verdict_section(comparison: Comparison) -> Element:
     for case in comparison.cases:
         rows += _case_rows(case, reach)
     heads: list[Child] = [
-        tag("th", "verdict", scope="col"),
         tag("th", "case", scope="col"),
         tag("th", "metric", scope="col"),
-        *(
-            tag("th", text, scope="col", class_="num")
-            for text in ("baseline", "contender", "change", "matters")
-        ),
+        tag("th", "change", scope="col", class_="num"),
         tag(
             "th",
             tag("span", "change with 95 % interval", class_="plothead"),
             _plot_axis(reach),
             scope="col",
             class_="plot",
+        ),
+        *(
+            tag("th", text, scope="col", class_="num")
+            for text in ("matters", "baseline", "contender")
         ),
     ]
     return tag(
@@ -124,7 +124,7 @@ def verdict_section(comparison: Comparison) -> Element:
         ),
         tag(
             "p",
-            "In the last column: dot, the estimate; bar, its 95 % interval; shaded, "
+            "In the drawn column: dot, the estimate; bar, its 95 % interval; shaded, "
             "the change that does not matter to the case; upright line, no change. "
             "Left is less than the baseline. An arrow goes on beyond the edge.",
             class_="legend",
@@ -150,9 +150,9 @@ def _case_rows(case: CaseVerdict, reach: float) -> list[Element]:
     shown = shown_metrics(case)
     why += [f"{v.metric}: {v.reason}" for v in shown if v.reason]
     head: list[Child] = [
-        tag("td", badge(case.status), rowspan=str(max(1, len(shown)))),
         tag(
             "th",
+            badge(case.status),
             tag("span", inner.removeprefix("test_"), class_="name"),
             tag("span", path, class_="path"),
             tag("span", cut("; ".join(why), 400), class_="why") if why else None,
@@ -179,8 +179,6 @@ def _case_rows(case: CaseVerdict, reach: float) -> list[Element]:
 def _metric_cells(verdict: MetricVerdict, reach: float) -> list[Element]:
     return [
         tag("td", verdict.metric),
-        tag("td", _value(verdict, verdict.baseline), class_="num"),
-        tag("td", _value(verdict, verdict.contender), class_="num"),
         tag(
             "td",
             change_text(verdict),
@@ -189,15 +187,17 @@ def _metric_cells(verdict: MetricVerdict, reach: float) -> list[Element]:
             else None,
             class_=f"num strong is-{verdict.status}",
         ),
-        tag("td", threshold_text(verdict), class_="num"),
         tag("td", _plot(verdict, reach), class_="plot"),
+        tag("td", threshold_text(verdict), class_="num"),
+        tag("td", _value(verdict, verdict.baseline), class_="num"),
+        tag("td", _value(verdict, verdict.contender), class_="num"),
     ]
 
 
 def _value(verdict: MetricVerdict, value: float) -> str:
     if verdict.metric == ERRORS or verdict.higher_is_better:
         return value_text(verdict, value)
-    return duration_text(value)
+    return figure_text(value)
 
 
 def _reach(comparison: Comparison) -> float:

@@ -178,7 +178,7 @@ def test_every_chart_of_the_subject_is_drawn(page_of, record):
         *("rows per second over time", "batch duration over time"),
         *("watermark lag over time", "backlog in rows over time"),
     ):
-        assert f"<title>{title}</title>" in page, title
+        assert f'aria-label="{title}. ' in page, title
 
 
 def test_page_of_two_hundred_cases_is_small_and_its_time_grows_with_the_cases(
