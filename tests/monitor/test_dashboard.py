@@ -403,6 +403,22 @@ def test_nothing_is_wider_than_a_phone(site, page, scheme):
 
 
 @in_browser
+def test_what_is_no_longer_said_is_no_longer_shown_as_now(site, page):
+    send = feed(site, page)
+    send(1, everything(pool=pool(in_use=4)))
+    expect_value(page, "pool.in_use", "4")
+    expect_value(page, "tile.errors", "1234")
+
+    send(2, LiveData(benchmark=everything().benchmark))
+    expect(shown(page, "pool.in_use")).to_have_text("\N{EN DASH}")
+    for name in ("tile.in_use", "tile.errors", "agents.support-agent.in flight"):
+        expect(shown(page, name)).to_be_hidden()
+    expect(page.locator('[data-chart="pool"]')).to_be_visible()
+    send(400, LiveData())
+    expect(page.locator('[data-chart="pool"]')).to_be_hidden()
+
+
+@in_browser
 def test_keys_move_along_a_chart(site, page):
     send = feed(site, page)
     for second in range(1, 6):

@@ -154,7 +154,9 @@ def test_nothing_a_report_holds_becomes_markup(serve, reports):
 
     assert page.words.count(HOSTILE) > 5, "it is shown, as text"
     assert [a.get("src") for t, a in page.tags if t == "script"] == [
-        "/static/dashboard.js"
+        "/static/dashboard.js",
+        "/static/uplot.js",
+        "/static/live.js",
     ]
     assert {a.get("src") for t, a in page.tags if t == "img"} == {"/static/icon.svg"}
     attributes = {name for _, attributes in page.tags for name in attributes}

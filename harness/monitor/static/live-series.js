@@ -13,6 +13,7 @@ export class Series {
 
   clear() {
     this.columns = [[], ...this.names.map(() => [])];
+    this.said_s = 0;
   }
 
   get length() {
@@ -20,11 +21,15 @@ export class Series {
   }
 
   add(at_s, values) {
-    const times = this.columns[0];
     const second = Math.floor(at_s);
-    const last = times.at(-1);
+    const last = this.columns[0].at(-1);
     if (last !== undefined && second < last) this.clear(); // Another server's clock.
-    if (second === times.at(-1)) {
+    if (this.names.some((name) => values[name] != null)) this.said_s = second;
+    if (second - this.said_s > this.window_s) {
+      this.clear(); // Nothing of it is left to see.
+      return;
+    }
+    if (second === this.columns[0].at(-1)) {
       this.names.forEach((name, index) => {
         const column = this.columns[index + 1];
         const value = values[name] ?? null;

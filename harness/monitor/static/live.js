@@ -110,22 +110,18 @@ function note(message) {
   const at_s = Date.parse(message.timestamp) / 1000;
   const figures = figures_of(message.data, at_s);
   const { pool, times, rate } = figures;
-  if (pool) {
-    const { in_use, idle, waiting, size_max: cap } = pool;
-    series.pool.add(at_s, { in_use, idle, waiting, cap });
-  }
-  if (times) {
-    series.times.add(at_s, { p50: times.p50_ms, p95: times.p95_ms, p99: times.p99_ms });
-  }
-  if (rate != null) series.throughput.add(at_s, { done: rate });
+  // What is no longer said is a gap, and no value of before stands for it.
+  const { in_use, idle, waiting, size_max: cap } = pool ?? {};
+  series.pool.add(at_s, { in_use, idle, waiting, cap });
+  series.times.add(at_s, { p50: times?.p50_ms, p95: times?.p95_ms, p99: times?.p99_ms });
+  series.throughput.add(at_s, { done: rate });
   const streams = message.data.streams;
-  if (streams.length) {
-    const sum = (key) => streams.reduce((all, stream) => all + (stream[key] ?? 0), 0);
-    series.rows.add(at_s, {
-      input: sum("input_rows_per_s"),
-      processed: sum("processed_rows_per_s"),
-    });
-  }
+  const sum = (key) =>
+    streams.length ? streams.reduce((all, each) => all + (each[key] ?? 0), 0) : null;
+  series.rows.add(at_s, {
+    input: sum("input_rows_per_s"),
+    processed: sum("processed_rows_per_s"),
+  });
   // Rates of moments shorter than this would only flicker.
   if (!before || at_s - before.at_s >= 0.9 || at_s < before.at_s) {
     const pools = message.data.pools.map((each) => [each.name, each.checkins_total]);
@@ -160,7 +156,9 @@ function draw() {
 
 function show_head(data) {
   const run = data.benchmark;
-  const words = run?.case ?? data.pool?.name ?? (run ? "Between two runs" : "Live");
+  const between = run?.state === "running" ? "Between two cases" : "";
+  const words = run?.case ?? data.pool?.name ?? between;
+  title.hidden = !words; // The report below says what it is.
   if (title.textContent !== words) title.textContent = words;
   title.classList.toggle("is-case", Boolean(run?.case));
   progress_line.hidden = !run?.cases_total;
@@ -190,7 +188,9 @@ function show_tiles({ data, pool, load, times, rate }) {
   tiles.show("rate", "throughput", pool || load ? rate : undefined, per_s(rate));
   const p99 = times ? times.p99_ms : undefined;
   tiles.show("p99", load?.response_time ? "response time p99" : "time in use p99", p99, ms(p99));
-  tiles.show("errors", "errors", failed, count(failed), failed > 0 ? "bad" : "");
+  // A run that goes on does not tell of its errors: that is not the same as none.
+  const counted = failed > 0 || data.performance || load ? failed : undefined;
+  tiles.show("errors", "errors", counted, count(failed), failed > 0 ? "bad" : "");
 }
 
 function show_panels(data, at_s) {
