@@ -22,7 +22,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66.0, 18.0, 14.0, 50.0
 # More colours than these cannot be told apart; see the style sheet.
 COLOURS = 6
 # Room of one character of a tick label.
-_CHARACTER = 7.0
+_CHARACTER = 8.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,6 +53,13 @@ def html(
             help="The file to write; default: lakegauge-RUN.html here.",
         ),
     ] = None,
+    with_history: Annotated[
+        bool,
+        typer.Option(
+            "--history/--no-history",
+            help="Show these cases in all reports of the folder, night by night.",
+        ),
+    ] = True,
     reports: Reports = None,
 ) -> None:
     """Write one self-contained HTML page: verdicts, charts, doubts, provenance.
@@ -61,6 +68,7 @@ def html(
     is of all of them, the figures are those of the newest. Exit code 0, or 2 if a
     report cannot be found or read, or the page cannot be written.
     """
+    from harness.reports.history.analysis import history_of
     from harness.reports.page.page import render_page, write_page
     from harness.reports.verdict.judge import compare_runs
     from harness.reports.verdict.reading import run_of
@@ -77,7 +85,10 @@ def html(
         )
     path = output or Path(f"lakegauge-{new[-1].path.stem}.html")
     page = render_page(
-        new[-1], baseline=old[-1] if old else None, comparison=comparison
+        new[-1],
+        baseline=old[-1] if old else None,
+        comparison=comparison,
+        history=history_of(folder) if with_history else None,
     )
     write_page(path, page)
     typer.echo(f"written: {path} ({len(page.encode()) / 1e6:.2f} MB)")

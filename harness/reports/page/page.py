@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import ReportError
 from harness.reports.analysis import load_series
 from harness.reports.page.about import doubts_section, provenance_section
+from harness.reports.page.history import history_section
 from harness.reports.page.levels import levels_section
 from harness.reports.page.markup import document, tag
 from harness.reports.page.results import Drawings, group_sections
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element
 
+    from harness.reports.history.model import History
     from harness.reports.page.view import CaseView
     from harness.reports.store import SavedReport
     from harness.reports.verdict.model import Comparison
@@ -33,6 +35,7 @@ def render_page(
     *,
     baseline: SavedReport | None = None,
     comparison: Comparison | None = None,
+    history: History | None = None,
 ) -> str:
     """Return the page: HTML that loads nothing and runs no script.
 
@@ -40,11 +43,18 @@ def render_page(
         contender: The run to show, made safe by `read_report`.
         baseline: The run whose figures stand beside it.
         comparison: The verdicts; None without a baseline.
+        history: The nights before; None to leave them out.
     """
     views = views_of(contender)
     before = {v.fullname: v for v in views_of(baseline)} if baseline else {}
     series = load_series(views)
     drawings = Drawings()
+    # First: a change over time is what a reader must not miss for want of room.
+    nights = (
+        history_section(history, {v.fullname for v in views}, drawings)
+        if history
+        else None
+    )
     groups = group_sections(views, before, series, drawings)
     left_out = (
         tag(
@@ -62,6 +72,7 @@ def render_page(
     sections: list[Element | None] = [
         verdict_section(comparison) if comparison else None,
         tag("section", tag("h2", "Results", id="results"), left_out, *groups),
+        nights,
         levels_section(series),
         doubts_section(views, contender),
         provenance_section(sides),
