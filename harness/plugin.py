@@ -107,6 +107,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_generate_machine_info() -> Generator[None, Any, Any]:
+    """Let pytest-benchmark start its look at the processor without our secrets."""
+    from harness.settings.environment import scrubbed_environment
+
+    with scrubbed_environment():
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_generate_commit_info() -> Generator[None, Any, Any]:
+    """Let pytest-benchmark ask git without our secrets."""
+    from harness.settings.environment import scrubbed_environment
+
+    with scrubbed_environment():
+        return (yield)
+
+
 def _configure_logging(config: pytest.Config) -> None:
     """Log as the settings say; lines for people are what pytest itself shows."""
     from harness.settings.fixtures import settings_of

@@ -126,12 +126,17 @@ def test_benchmark_report_of_an_agent_holds_no_passage_and_no_token(tmp_path):
         "    benchmark.extra_info.update(agent_proof.check(answers))\n"
     )
     report = tmp_path / "report.json"
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", case,
-         f"--benchmark-json={report}", "--rootdir", tmp_path],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
+    for _ in range(5):
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", case,
+             f"--benchmark-json={report}", "--rootdir", tmp_path],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        # A stub that was late makes the case INVALID, which is never filed.
+        if report.exists():
+            break
+        assert "INVALID" in run.stdout
     token = run.stdout.split("TOKEN ")[1].split()[0]
     text = report.read_text()
     assert "tokens_count" in text, "or there is nothing to look in"

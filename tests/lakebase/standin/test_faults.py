@@ -181,7 +181,8 @@ def test_half_open_connection_is_never_told(dial, proxy):
 def test_refused_connection_is_reset(dial, proxy):
     proxy.set(Fault(refuse=True))
     with pytest.raises(ConnectionResetError):
-        echoed(dial())
+        # The reset comes before anything was sent, or while it is.
+        dial().recv(1)
     proxy.heal()
     assert echoed(dial())[0] == b"ping"
 
