@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# An idle connection is looked at, without a round trip, after this long.
+# An idle connection is looked at, without a round trip, after this long. One that
+# dies in its holder's hands unseen, or within this time of coming back, can reach
+# the next caller dead: that caller's first statement fails, and nothing is lost.
 TRUSTED_NS = 10_000_000
 # What a server says when it goes away: shutdown, crash, its disk is gone.
 GOING_AWAY = frozenset({"57P01", "57P02"})
@@ -43,6 +45,10 @@ class SlotPool:
     does not heal is raised in every caller at once. Other failures to connect are
     tried again in the background, and are the reason given when a checkout times
     out.
+
+    A connection that was idle for more than 10 ms is looked at before it is given
+    out, and pinged where that was longer than `liveness_idle_s`. One that came back
+    within 10 ms is given out as it is: if it died meanwhile, the first statement says.
 
     Args:
         engine: Opens and closes its connections.

@@ -6,6 +6,7 @@ first settings are asked for.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def load_settings(
     cwd: Path | None = None,
     root: Path | None = None,
     check: bool = True,
+    config_file: str | Path | None = None,
 ) -> Settings:
     """Load every setting: overrides > environment > `.env` > JSON > preset > default.
 
@@ -42,12 +44,16 @@ def load_settings(
         root: The project root, looked in second; default the nearest folder at
             or above *cwd* that holds a `pyproject.toml`.
         check: Also check that the chosen target has what it needs.
+        config_file: JSON file to read, before what LAKEGAUGE_CONFIG names.
 
     Raises:
         ConfigError: If anything is wrong; it lists every problem found.
     """
     from harness.settings.loading import load  # pydantic loads here
 
+    if config_file is not None:
+        variables = os.environ if environ is None else environ
+        environ = {**variables, "LAKEGAUGE_CONFIG": str(config_file)}
     return load(overrides, environ=environ, cwd=cwd, root=root, check=check)
 
 

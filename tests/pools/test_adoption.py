@@ -1,4 +1,4 @@
-"""What an application takes without our pool, and the keys that older code knows."""
+"""What an application takes without our pool."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import psycopg_pool
 import pytest
 import sqlalchemy
 
-from harness.errors import CheckoutTimeoutError, ConfigError
 from harness.lakebase.adopt import connect_kwargs, engine_kwargs
-from harness.lakebase.enhanced import EnhancedPool
 from harness.postgres.pool import PoolConfig
 
 
@@ -60,25 +58,3 @@ def test_sqlalchemy_engine_logs_in_afresh_and_keeps_its_transactions(
     engine.dispose()
     assert row[0] == application_name
     assert counted.asked == before + 2
-
-
-def test_original_methods_and_status_keys(make):
-    """Closing a connection and never returning it exhausted the original for good."""
-    with EnhancedPool(make(size_min=1, size_max=2)) as pool:
-        first, second = pool.get_connection(), pool.get_connection(timeout=5)
-        status = pool.get_pool_status()
-        assert (status["pool_size"], status["max_overflow"]) == (1, 1)
-        assert (status["active_connections"], status["overflow_connections"]) == (2, 1)
-        assert status["utilization_rate"] == 1.0
-        with pytest.raises(CheckoutTimeoutError) as caught:
-            pool.get_connection(timeout=0)
-        assert caught.value.waited_s < 1.0
-        first.close()
-        pool.return_connection(first)
-        pool.return_connection(second)
-        with pytest.raises(ConfigError, match="returned already"):
-            pool.return_connection(second)
-        status = pool.get_pool_status()
-        assert status["active_connections"] == 0
-        assert status["total_checkouts"] == status["total_checkins"] == 2
-        assert status["checkout_timeouts"] == 1
