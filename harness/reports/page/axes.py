@@ -19,6 +19,8 @@ _DECADES_ALL = 4
 # A log axis shorter than this gets its steps of 2 and 5 labelled as well.
 _DECADES_FEW = 2
 _THOUSAND = 1000.0
+# No clock and no counter gives what lies outside: it is drawn at the edge.
+_VALUE_MIN, _VALUE_MAX = 1e-15, 1e15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +65,10 @@ def axis_of(
         text: Makes the label of a tick.
         may_be_log: Whether to use a log axis where the values span many sizes.
     """
-    found = [value for value in values if math.isfinite(value)]
-    high = max(found, default=1.0) or 1.0
-    positive = [value for value in found if value > 0]
+    found = [value for value in values if abs(value) <= _VALUE_MAX]
+    high = max(found, default=1.0)
+    high = high if high > _VALUE_MIN else 1.0
+    positive = [value for value in found if value > _VALUE_MIN]
     low = min(positive, default=high)
     if may_be_log and high / low >= LOG_FROM:
         marks = log_ticks(low, high)

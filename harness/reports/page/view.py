@@ -82,23 +82,25 @@ class CaseView:
         if self.block is None or self.block.histogram is None:
             return []
         try:
-            histogram = LogLinearHistogram.from_json(self.block.histogram)
-        except ReportError:
+            return _curve(LogLinearHistogram.from_json(self.block.histogram))
+        except (ReportError, OverflowError):
+            # Damaged, or numbers that no clock gave: the figures stand without it.
             return []
-        count = len(histogram)
-        nines = np.arange(0, _NINES_MAX, _CURVE_STEP)
-        shares = 1 - 10.0**-nines
-        kept = [
-            index
-            for index, share in enumerate(shares)
-            if share <= QUANTILES["p50"] or samples_needed(float(share)) <= count
-        ]
-        if not count or not kept:
-            return []
-        values_s = histogram.quantiles(shares[kept]) / NS_PER_S
-        return [
-            (float(n), float(v)) for n, v in zip(nines[kept], values_s, strict=True)
-        ]
+
+
+def _curve(histogram: LogLinearHistogram) -> list[tuple[float, float]]:
+    count = len(histogram)
+    nines = np.arange(0, _NINES_MAX, _CURVE_STEP)
+    shares = 1 - 10.0**-nines
+    kept = [
+        index
+        for index, share in enumerate(shares)
+        if share <= QUANTILES["p50"] or samples_needed(float(share)) <= count
+    ]
+    if not count or not kept:
+        return []
+    values_s = histogram.quantiles(shares[kept]) / NS_PER_S
+    return [(float(n), float(v)) for n, v in zip(nines[kept], values_s, strict=True)]
 
 
 def views_of(report: SavedReport) -> list[CaseView]:
