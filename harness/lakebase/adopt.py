@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.postgres.connect import connect
-from harness.postgres.opening import arguments_for, check_tls
+from harness.postgres.connect import connect, connect_async
+from harness.postgres.opening import arguments_for, arguments_for_async, check_tls
 from harness.postgres.pool import PoolConfig
 
 if TYPE_CHECKING:
@@ -52,10 +52,36 @@ def engine_kwargs(server: Server, config: PoolConfig | None = None) -> dict[str,
         connection.autocommit = False
         return connection
 
+    return {"creator": creator, **_sizes(wanted)}
+
+
+def async_engine_kwargs(
+    server: Server, config: PoolConfig | None = None
+) -> dict[str, Any]:
+    """Return the same for `create_async_engine("postgresql+psycopg://", ...)`.
+
+    Passwords are looked up without blocking the event loop.
+
+    Args:
+        server: Where to connect.
+        config: Sizes and timeouts.
+    """
+    wanted = config or PoolConfig()
+
+    async def creator() -> Any:
+        arguments = await arguments_for_async(server, wanted)
+        connection = await connect_async(arguments, timeout_s=wanted.connect_timeout_s)
+        check_tls(connection, wanted)
+        await connection.set_autocommit(False)
+        return connection
+
+    return {"async_creator": creator, **_sizes(wanted)}
+
+
+def _sizes(wanted: PoolConfig) -> dict[str, Any]:
     # SQLAlchemy reads pool_size=0 as "no limit".
     kept = max(1, wanted.size_min)
     return {
-        "creator": creator,
         "pool_size": kept,
         "max_overflow": wanted.size_max - kept,
         "pool_timeout": wanted.checkout_timeout_s,

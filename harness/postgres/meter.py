@@ -35,6 +35,10 @@ class Meter:
         self._connects: list[int] = []
         self._wakes: list[int] = []
 
+    def orphan(self) -> None:
+        """Have a new lock, in a forked child; the old one may be held for ever."""
+        self._folding = threading.Lock()
+
     def swap(self) -> list[int]:
         """Take the buffer, to be folded outside the pool's lock."""
         taken, self.samples = self.samples, []

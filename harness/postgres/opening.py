@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -131,6 +132,14 @@ def arguments_for(server: Server, config: PoolConfig) -> ConnectArguments:
     has been replaced since the last one.
     """
     return pooled(server.connect_arguments(), config)
+
+
+async def arguments_for_async(server: Server, config: PoolConfig) -> ConnectArguments:
+    """Return the same; the password is looked up without blocking the event loop."""
+    ask = getattr(server, "connect_arguments_async", None)
+    if ask is not None:
+        return pooled(await ask(), config)
+    return await asyncio.to_thread(arguments_for, server, config)
 
 
 def pooled(arguments: ConnectArguments, config: PoolConfig) -> ConnectArguments:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,9 @@ from harness.postgres.liveness import (
 from harness.postgres.opening import (
     BUDGET,
     arguments_for,
+    arguments_for_async,
     check_budget,
     check_tls,
-    pooled,
 )
 from harness.postgres.slot_pool import SlotPool
 
@@ -148,13 +147,7 @@ class AsyncPsycopgEngine:
 
     async def open(self) -> tuple[psycopg.AsyncConnection[Any], Any]:
         """Return a new connection; its password is looked up meanwhile."""
-        ask = getattr(self._server, "connect_arguments_async", None)
-        if ask is not None:
-            arguments = pooled(await ask(), self._config)
-        else:
-            arguments = await asyncio.to_thread(
-                arguments_for, self._server, self._config
-            )
+        arguments = await arguments_for_async(self._server, self._config)
         timeout_s = self._config.connect_timeout_s
         return await connect_async(arguments, timeout_s=timeout_s), None
 

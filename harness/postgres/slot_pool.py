@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import CheckoutTimeoutError, TargetError
 from harness.postgres.checkout import Checkout
+from harness.postgres.forking import watch
 from harness.postgres.meter import BUFFER_LENGTH, Meter
 from harness.postgres.pool import PoolStats
 from harness.postgres.slots import Slot, Slots, line_of
@@ -65,6 +66,7 @@ class SlotPool:
         self.name = name
         self.config = config
         self._engine = engine
+        self._closed_why = "is closed"
         self._lock = threading.Lock()
         self._slots = Slots(config)
         # For the fast way, without another look-up.
@@ -77,6 +79,7 @@ class SlotPool:
         self._supply = Supply(
             engine, self._slots, self._lock, meter=self._meter, config=config, name=name
         )
+        watch(self)
         try:
             self._supply.start()
         except BaseException:
@@ -151,6 +154,26 @@ class SlotPool:
             idle = self._slots.close(self._closed_error())
         self._supply.close()
         self._supply.discard(idle)
+
+    def orphan(self, engine: Engine, *, parent: int) -> None:
+        """Give up, in a forked child, what is the parent's.
+
+        Called before anything else runs there. A lock may have been held by a thread
+        that is not here, so there are new ones.
+
+        Args:
+            engine: Takes the old one's place, and touches no connection.
+            parent: Process that keeps the pool.
+        """
+        self._closed_why = (
+            f"was opened by process {parent} and came here by fork, where its "
+            "connections cannot be used: open a pool in each process, after the fork"
+        )
+        self._lock = threading.Lock()
+        self._engine = engine
+        self._slots.orphan()
+        self._meter.orphan()
+        self._supply.orphan(engine, self._lock)
 
     def maintain(self, *, now_ns: int | None = None) -> None:
         """Do what time asks for: replace what is old, name leaks, take back losses.
@@ -306,7 +329,7 @@ class SlotPool:
         )
 
     def _closed_error(self) -> TargetError:
-        return TargetError(f"pool {self.name!r} is closed")
+        return TargetError(f"pool {self.name!r} {self._closed_why}")
 
     def __enter__(self) -> Self:
         """Return the pool; it is closed at the end of the block."""

@@ -7,6 +7,7 @@ the pool of tasks from its event loop; so one model test speaks for both.
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,28 @@ if TYPE_CHECKING:
 
 # Mass reconnection is avoided by lives that differ: 90 to 100 % of the longest.
 LIFETIME_JITTER = 0.1
+
+
+def counts_references(implementation: str, *, is_free_threaded: bool) -> bool:
+    """Whether `sys.getrefcount` is exact: not on PyPy, nor without a GIL."""
+    return implementation == "cpython" and not is_free_threaded
+
+
+def _slot_references() -> int:
+    """Return what `lost` sees of a slot that nobody has: the set, the loop, the call.
+
+    Measured, because newer interpreters count what a call borrows differently.
+    """
+    for thing in {object()}:
+        return sys.getrefcount(thing)
+    raise AssertionError
+
+
+COUNTS_REFERENCES = counts_references(
+    sys.implementation.name,
+    is_free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+)
+SLOT_REFERENCES = _slot_references() if COUNTS_REFERENCES else 0
 
 
 class Slot:
@@ -228,7 +251,8 @@ class Slots:
         self.open.add(slot)
         self.counts.opened += 1
         # No caller has it yet: these references are the pool's and the engine's.
-        slot.own_references = sys.getrefcount(slot.connection)
+        if COUNTS_REFERENCES:
+            slot.own_references = sys.getrefcount(slot.connection)
         if slot.generation != self.generation or self.is_closed:
             return False
         # However short its life: it serves once, or a pool would open for ever.
@@ -287,6 +311,15 @@ class Slots:
             waiter.fail(error)
         return self.drain()
 
+    def orphan(self) -> None:
+        """Give out nothing more, in a forked child; close nothing either."""
+        self.is_closed = True
+        self.waiters.clear()
+        self.waiting = self.opening = 0
+        self.idle.clear()
+        for slot in self.open:
+            slot.expires_ns = 0
+
     def due(self, *, now_ns: int) -> list[Slot]:
         """Take out the idle connections whose time has come, oldest use first."""
         idle_max_ns = int(self.config.idle_max_s * NS_PER_S)
@@ -305,7 +338,7 @@ class Slots:
 
         A thread that ends, or code that drops what `__enter__` gave it, leaves a
         connection that only the pool still refers to; CPython's reference counts
-        say so exactly.
+        say so exactly. Where there are none, nothing is ever found.
         """
         idle = set(self.idle)
         found: list[Slot] = []
@@ -313,7 +346,7 @@ class Slots:
             if slot in idle or slot.own_references is None:
                 continue
             # The set, the loop and the call: a holder would be one more.
-            if sys.getrefcount(slot) <= _SLOT_REFERENCES and (
+            if sys.getrefcount(slot) <= SLOT_REFERENCES and (
                 sys.getrefcount(slot.connection) <= slot.own_references
             ):
                 found.append(slot)
@@ -334,9 +367,6 @@ class Slots:
     def borrowed_at(self) -> list[str]:
         """Return `file:line in function` of every connection that is out."""
         return [line_of(*slot.place) for slot in self.open if slot.place is not None]
-
-
-_SLOT_REFERENCES = 3
 
 
 def line_of(code: CodeType, instruction: int) -> str:

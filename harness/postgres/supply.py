@@ -189,6 +189,13 @@ class Supply:
             opened_ns=opened_ns,
         )
 
+    def orphan(self, engine: Engine, lock: threading.Lock) -> None:
+        """Open no more, in a forked child: the threads for it are not here."""
+        self.engine, self._lock = engine, lock
+        self.closing, self._is_filled = threading.Event(), threading.Event()
+        self._openers = ThreadPoolExecutor(1)  # starts no thread before it has work
+        self.close()
+
     def close(self) -> None:
         """Open no more; what is being opened is closed as soon as it is open."""
         self.closing.set()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg_pool
 import pytest
 import sqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from harness.lakebase.adopt import connect_kwargs, engine_kwargs
+from harness.lakebase.adopt import (
+    async_engine_kwargs,
+    connect_kwargs,
+    engine_kwargs,
+)
 from harness.postgres.pool import PoolConfig
 
 
@@ -57,4 +64,28 @@ def test_sqlalchemy_engine_logs_in_afresh_and_keeps_its_transactions(
         assert (engine.pool.size(), engine.pool.overflow()) == (1, 1)
     engine.dispose()
     assert row[0] == application_name
+    assert counted.asked == before + 2
+
+
+def test_sqlalchemys_async_engine_does_the_same(counted, application_name):
+    config = PoolConfig(size_min=1, size_max=2, application_name=application_name)
+    before = counted.asked
+
+    async def main():
+        engine = create_async_engine(
+            "postgresql+psycopg://", **async_engine_kwargs(counted, config)
+        )
+        async with engine.connect() as one, engine.connect():
+            shown = await one.execute(sqlalchemy.text("SHOW application_name"))
+            await one.execute(sqlalchemy.text("CREATE TABLE never_either (id int)"))
+            await one.rollback()
+            found = await one.execute(
+                sqlalchemy.text("SELECT to_regclass('never_either')")
+            )
+            sizes = (engine.pool.size(), engine.pool.overflow())
+            row = (shown.scalar(), found.scalar(), sizes)
+        await engine.dispose()
+        return row
+
+    assert asyncio.run(main()) == (application_name, None, (1, 1))
     assert counted.asked == before + 2
