@@ -18,7 +18,8 @@ bench: $(READY)
 # Everything that needs neither credentials nor a container engine.
 test: $(READY)
 	$(BIN)/pytest -n 2 -m "not spark and not docker and not workspace" $(ARGS)
-	$(BIN)/pytest tests scenarios --smoke -m spark $(ARGS)
+	$(BIN)/pytest tests --smoke -m spark $(ARGS)
+	$(BIN)/pytest scenarios --smoke $(ARGS)
 	LAKEGAUGE_SPARK_MASTER='connect[2]' $(BIN)/pytest scenarios/test_declarative_pipelines.py --smoke $(ARGS)
 
 scenarios: $(READY)
