@@ -147,8 +147,9 @@ def _scheduling_lag(result: LoadResult) -> list[Doubt]:
         return []
     return [
         Doubt(
-            f"operations started {lag_ms:.2g} ms late (p99) while a worker was free, "
-            f"of {response_ms:.2g} ms response time: the generator, not the server, "
+            f"operations started {_two_digits(lag_ms)} ms late (p99) while a worker "
+            f"was free, of {_two_digits(response_ms)} ms response time: the generator, "
+            "not the server, "
             "was slow; free the machine, use fewer threads per process, or lower the "
             "rate",
             invalid=lag_ms > invalid_ms,
@@ -183,12 +184,18 @@ def _pulse(result: LoadResult) -> list[Doubt]:
         advice = "use fewer threads per process, more processes, or interleaved=True"
     return [
         Doubt(
-            f"code of the generator waited {late_ms:.2g} ms (p99) for {what}, of "
-            f"{response_ms:.2g} ms response time: it is in service times too; {advice}",
+            f"code of the generator waited {_two_digits(late_ms)} ms (p99) for {what}, "
+            f"of {_two_digits(response_ms)} ms response time: it is in service times "
+            f"too; {advice}",
             # A closed loop slows down with its client: true of this client.
             invalid=late_ms > invalid_ms and result.loop == "open",
         )
     ]
+
+
+def _two_digits(value: float) -> str:
+    """Return 0.043, 2.7 and 160: two digits count, and no exponent is shown."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004 - digits
 
 
 def _response_ms_p99(result: LoadResult) -> float:
