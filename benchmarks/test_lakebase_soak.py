@@ -94,7 +94,7 @@ def test_every_insert_is_done_once_or_reported(
     # Everything really went wrong.
     assert len(standin.journal("wake")) == WAKES
     assert len(standin.journal("failover")) == FAILOVERS
-    assert resets / 3 < hit < resets * 3
+    assert 0 < hit < 3 * resets
     assert (
         len({e["token"] for e in logins if e.get("token")}) >= duration_s / TOKEN_S / 2
     )
