@@ -19,11 +19,12 @@ def test_insert_while_the_compute_suspends(
     """Every connection ends with 57P01, the next login waits for the wake.
 
     The wake has a figure of its own: `wake_ms` is what the logins that met it took,
-    `connect_ms_p50` what the others did.
+    `connect_ms_p50` what those did that filled the pool before.
     """
     duration_s, suspensions = sized(full=(20.0, 3), smoke=(3.0, 1))
     standin = make_lakebase_standin(wake_s=WAKE_S)
     pool = make_standin_pool(standin, size_min=SIZE, size_max=SIZE)
+    connect_ns = pool.metrics().connect_time.quantile(0.5)
     ledger = Ledger(pool)
     pause_s = duration_s / (suspensions + 1)
     standin.play(
@@ -40,20 +41,20 @@ def test_insert_while_the_compute_suspends(
     audit = ledger.confirm()
     metrics = pool.metrics()
     wakes = standin.journal("wake")
+    # The wake was seen, and is not mixed up with an ordinary connect.
+    assert suspensions <= len(metrics.wake_time) <= suspensions * SIZE
     record_load(
         result,
         details={
             **audit.details(),
             "wakes_count": len(wakes),
             "wake_ms": round(metrics.wake_time.quantile(0.5) / 1e6, 1),
-            "connect_ms_p50": round(metrics.connect_time.quantile(0.5) / 1e6, 1),
+            "connect_ms_p50": round(connect_ns / 1e6, 1),
             "outage_ms_max": round(result.outage_s * 1e3, 1),
         },
     )
     assert result.failed == audit.unknown, "nothing fails but answers to a commit"
     assert result.unfinished == result.dropped == 0
     assert len(wakes) == suspensions, "one login wakes it, however many knock"
-    # The wake was seen, and is not mixed up with an ordinary connect.
-    assert suspensions <= len(metrics.wake_time) <= suspensions * SIZE
-    assert metrics.wake_time.quantile(0.5) >= WAKE_S * 1e9 * 0.95
+    assert metrics.wake_time.quantile(0.5) >= max(WAKE_S * 1e9 * 0.95, connect_ns)
     assert pool.stats().size == SIZE
