@@ -58,6 +58,8 @@ def test_lookup_by_route(
         },
     )
     assert result.failed == result.unfinished == 0
+    # No more servers than clients, and the one that made the table.
+    assert stats[f"{side}_peak"] <= 2 * SIZE + 1
     with pool.checkout() as connection:
         if "replica" in route:
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
