@@ -65,20 +65,18 @@ def test_insert_while_the_compute_changes_size(
 def test_pool_larger_than_the_compute(
     make_lakebase_standin, make_standin_pool, record_durations
 ):
-    """Refused before work starts; and when the compute shrinks, served all the same.
+    """When the compute shrinks, served all the same; a new one like it is refused.
 
     Measured is the checkout wait of 120 callers of a pool of 120, on a compute that
     takes 104 connections.
     """
     callers = 120
-    standin = make_lakebase_standin(cu=0.5, failover_s=RESIZE_S)
+    standin = make_lakebase_standin(cu=1, failover_s=RESIZE_S)
+    pool = make_standin_pool(standin, size_min=1, size_max=callers)
+    standin.resize(0.5)
     small = standin.stats()["max_connections"]
     with pytest.raises(ConfigError, match=f"at most {small - RESERVED} per process"):
         make_standin_pool(standin, size_min=1, size_max=callers)
-
-    standin.resize(1)
-    pool = make_standin_pool(standin, size_min=1, size_max=callers)
-    standin.resize(0.5)
     full, refused = threading.Barrier(small), 0
 
     def hold(index):

@@ -22,9 +22,12 @@ from harness.spark.stream_record import MILLION, measured
 @pytest.mark.benchmark(group="stream-overhead")
 def test_measuring_costs_next_to_nothing(lab, sized, record_durations):
     """The value is CPU per million rows of the bare runs; A/A in the details."""
-    rows_count = sized(full=1_500_000, smoke=200_000)
+    rows_count = sized(full=1_500_000, smoke=40_000)
     feed = Feed(dataset=SensorReadings(), seed=671, rows_count=rows_count)
-    query = Query(name="windows", feeds=(feed,), transform=counts, batches_count=6)
+    batches = sized(full=6, smoke=2)
+    query = Query(
+        name="windows", feeds=(feed,), transform=counts, batches_count=batches
+    )
     jvm = psutil.Process(lab.jvm_pid)
 
     def bare():
@@ -42,7 +45,7 @@ def test_measuring_costs_next_to_nothing(lab, sized, record_durations):
 
     bare()  # compiles
     pairs = []
-    for number in range(sized(full=5, smoke=2)):
+    for number in range(sized(full=5, smoke=1)):
         first, second = (bare, with_harness) if number % 2 else (with_harness, bare)
         results = {first: first(), second: second()}
         pairs.append((results[bare], results[with_harness]))

@@ -79,7 +79,8 @@ def test_compare_two_reports_of_200_cases(record_durations, sized, tmp_path):
     durations_s = [elapsed_s(compare) for _ in range(sized(full=10, smoke=3))]
 
     record_durations(durations_s, measure="command_time", wall_s=sum(durations_s))
-    assert min(durations_s) < COMPARE_MAX_S
+    # Three on a busy machine prove nothing: a smoke run only shows that it runs.
+    assert min(durations_s) < sized(full=COMPARE_MAX_S, smoke=60.0)
 
 
 @pytest.mark.benchmark(group="verdict-history")
@@ -107,7 +108,7 @@ def test_load_10000_reports(record_durations, sized, tmp_path):
         wall_s=sum(durations_s),
         details={"reports_count": count, "index_build_time_s": first_s},
     )
-    assert min(durations_s) < HISTORY_MAX_S
+    assert min(durations_s) < sized(full=HISTORY_MAX_S, smoke=60.0)
 
 
 def report_time(night):
