@@ -131,8 +131,13 @@ def _add_static(app: FastAPI) -> None:
         for name in STATIC_TYPES
     }
 
+    text = {"schema": {"type": "string"}}
+    kinds = {kind.partition(";")[0]: text for kind in STATIC_TYPES.values()}
+
     @app.get(
-        "/static/{name}", response_class=Response, responses=problem_beside_text(404)
+        "/static/{name}",
+        response_class=Response,
+        responses={200: {"content": kinds}, **problem_beside_text(404)},
     )
     def static_file(name: str) -> Response:
         """Return a part of the dashboard."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from harness.spark.lab import Lab, Place, Query, Run
 
+_STOP_TIMEOUT_S = 10.0
+_STOP_POLL_S = 0.001
 _POLL_DELAY_S = 0.001
 _FIRST_BATCH_S = 0.5
 _TIMEOUT_S = 120.0
@@ -154,9 +157,21 @@ class Killer:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Stop a process, all its threads; let it go on at the end."""
+    """Stop a process, all its threads; let it go on at the end.
+
+    Raises:
+        SparkError: If it does not stop in time.
+    """
+    process = psutil.Process(pid)
     os.kill(pid, signal.SIGSTOP)
     try:
+        # The signal is on its way; until it has arrived the process still writes.
+        deadline_ns = SYSTEM_CLOCK.monotonic_ns() + int(_STOP_TIMEOUT_S * NS_PER_S)
+        while process.status() != psutil.STATUS_STOPPED:
+            if SYSTEM_CLOCK.monotonic_ns() > deadline_ns:
+                msg = f"process {pid} did not stop in {_STOP_TIMEOUT_S:g} s"
+                raise SparkError(msg)
+            SYSTEM_CLOCK.sleep(_STOP_POLL_S)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
