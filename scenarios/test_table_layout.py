@@ -29,13 +29,15 @@ OPTIMIZE = {
     "liquid": "OPTIMIZE {table}",
 }
 # A laptop's tables are far below the sizes at which files are split and clusters
-# closed; a file of this size stands for one of 1 GB.
+# closed; a file of this size stands for one of 1 GB. Small enough for some 60 files:
+# on a curve over two columns, one value of one of them is in the root of that, twice
+# that at worst.
 SMALL_FILES = {
-    "spark.databricks.delta.optimize.maxFileSize": "40000",
-    "spark.databricks.delta.optimize.minFileSize": "40000",
+    "spark.databricks.delta.optimize.maxFileSize": "10000",
+    "spark.databricks.delta.optimize.minFileSize": "10000",
     "spark.databricks.delta.optimize.clustering.mergeStrategy"
-    ".minCubeSize.threshold": "100000",
-    "spark.databricks.delta.optimize.clustering.targetCubeSize": "200000",
+    ".minCubeSize.threshold": "25000",
+    "spark.databricks.delta.optimize.clustering.targetCubeSize": "50000",
 }
 
 

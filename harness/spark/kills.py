@@ -9,6 +9,7 @@ stopped again elsewhere. Each copy is a crash to recover from.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,8 +209,30 @@ def recoveries(
         msg = f"none of {len(killer.kills)} kills hit a micro-batch of {queries}"
         raise SparkError(msg)
     for kill in killer.kills:
+        for query in queries:
+            forget_unborn(kill.place.checkpoint(query.name))
         run = lab.run(*queries, place=kill.place, in_turn=in_turn, metered=False)
         yield kill, run
+
+
+def forget_unborn(checkpoint: Path) -> bool:
+    """Remove the checkpoint of a query killed while it wrote its very first offsets.
+
+    Such a checkpoint holds a temporary file and no batch. Spark 4.2 refuses to start
+    from it (STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY) and asks for what is done here;
+    nothing is lost, as no batch had begun.
+
+    Args:
+        checkpoint: Folder of the query's checkpoint; may be absent.
+
+    Returns:
+        Whether there was one to remove.
+    """
+    log = checkpoint / "offsets"
+    if _last(log) >= 0 or not log.is_dir() or not any(log.iterdir()):
+        return False
+    shutil.rmtree(checkpoint)
+    return True
 
 
 def _plans(

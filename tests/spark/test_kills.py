@@ -8,7 +8,11 @@ import psutil
 import pytest
 
 from harness import SparkError
-from harness.spark.kills import Kill, Killer, stopped
+from harness.spark.datasets import SensorReadings
+from harness.spark.feed import Feed
+from harness.spark.kills import Kill, Killer, forget_unborn, stopped
+from harness.spark.lab import Query
+from harness.spark.proof import check_table
 
 
 def test_stopped_process_does_nothing_until_it_may_go_on():
@@ -57,3 +61,31 @@ def test_kill_is_inside_a_batch_where_one_was_begun_and_not_done(begun, done, in
     kill = Kill(place=None, begun=begun, done=done, after_commit=True)
 
     assert kill.inside_batch is inside
+
+
+def test_checkpoint_with_a_batch_or_without_anything_is_kept(tmp_path):
+    offsets = tmp_path / "begun" / "offsets"
+    offsets.mkdir(parents=True)
+    (offsets / "0").touch()
+    (tmp_path / "empty" / "offsets").mkdir(parents=True)
+
+    assert not any(forget_unborn(tmp_path / name) for name in ("begun", "empty", "no"))
+    assert (offsets / "0").exists()
+
+
+@pytest.mark.spark
+def test_query_killed_in_its_first_offsets_starts_anew_where_spark_refuses(lab):
+    """What such a kill leaves is a temporary file and no batch."""
+    feed = Feed(dataset=SensorReadings(), seed=5, rows_count=200)
+    query = Query(name="unborn", feeds=(feed,), batches_count=1)
+    place = lab.place()
+    offsets = place.checkpoint("unborn") / "offsets"
+    offsets.mkdir(parents=True)
+    (offsets / ".0.3f4c.tmp").write_text("v1")
+    with pytest.raises(SparkError, match="CHECKPOINT_LOCATION_NOT_EMPTY"):
+        lab.run(query, place=place)
+
+    assert forget_unborn(place.checkpoint("unborn"))
+    lab.run(query, place=place)
+
+    check_table(place.path(), feed.table())
