@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, TargetError
+from harness.postgres.seed_rows import COPIED, HEADER, TRAILER, USERS, SeedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import LiteralString
 
     import psycopg
     from psycopg import sql
 
 SCHEMA = "lakegauge"
-USERS = 10_000
-PRODUCTS = 1_000
-CATEGORIES = 20
-STATUSES = ("pending", "active", "completed", "cancelled")
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 # Kept as the table's comment: it says that the table is ours and what is in it.
 # Raise the number whenever the columns or the values change.
@@ -40,7 +35,6 @@ COLUMNS = """
     updated_at timestamptz NOT NULL,
     revision integer NOT NULL DEFAULT 0
 """
-COPIED = "user_id, product_id, category, amount, status, created_at, updated_at"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,28 +161,26 @@ def _create(
     connection.execute(schema)
     connection.execute(statement("DROP TABLE IF EXISTS {}", table))
     connection.execute(statement(f"CREATE TABLE {{}} ({COLUMNS})", table))
-    copy_rows = statement(f"COPY {{}} ({COPIED}) FROM STDIN", table)
+    # Frozen: nobody saw the table before, so no reader has to settle who may see a row.
+    copy_rows = statement(
+        f"COPY {{}} ({COPIED}) FROM STDIN WITH (FORMAT binary, FREEZE)", table
+    )
     with connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
-        for first in range(0, table.rows, batch_size):
-            last = min(first + batch_size, table.rows)
-            copy.write("".join(_lines(first, last)))
-            notify(last)
+        copy.write(HEADER)
+        for sent, data in SeedRows(table.rows).batches(batch_size):
+            copy.write(data)
+            notify(sent)
+        copy.write(TRAILER)
+    # The ids were given, not drawn: whoever inserts a row gets the next one.
+    connection.execute(
+        "SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)",
+        (table.identifier.as_string(connection), table.rows),
+    )
     # Built after the load: several times faster than keeping them up to date.
     connection.execute(statement("ALTER TABLE {} ADD PRIMARY KEY (id)", table))
     connection.execute(statement("CREATE INDEX ON {} (user_id)", table))
     comment = sql.SQL("COMMENT ON TABLE {} IS {}")
     connection.execute(comment.format(table.identifier, sql.Literal(_signature(table))))
-
-
-def _lines(first: int, last: int) -> Iterator[str]:
-    """Yield rows in COPY's text format, every value computed from its number."""
-    for i in range(first, last):
-        created_at = EPOCH + timedelta(seconds=i)
-        yield (
-            f"{i % USERS}\t{i % PRODUCTS}\tcategory_{i % CATEGORIES}\t"
-            f"{i * 7919 % 100_000 / 100:.2f}\t{STATUSES[i % len(STATUSES)]}\t"
-            f"{created_at}\t{created_at}\n"
-        )
 
 
 def _signature(table: SeededTable) -> str:

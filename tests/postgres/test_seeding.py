@@ -52,6 +52,45 @@ def test_contents_follow_from_the_row_number(connection, name):
     assert table.users == 10_000
 
 
+def test_every_value_is_what_its_row_number_says(connection, name):
+    """Past the row after which values come round; written out anew, by the server."""
+    rows = 100_000 + 1_234
+    table = seed_table(connection, name=name, rows=rows, batch_size=7_000)
+
+    differing = connection.execute(
+        sql.SQL(
+            "SELECT count(*) FROM {} FULL JOIN (SELECT i + 1 AS id, "
+            "i %% 10000 AS user_id, i %% 1000 AS product_id, "
+            "'category_' || i %% 20 AS category, "
+            "(i::bigint * 7919 %% 100000 / 100.0)::numeric(10, 2) AS amount, "
+            "(ARRAY['pending', 'active', 'completed', 'cancelled'])[i %% 4 + 1] "
+            "AS status, '2026-01-01 00:00:00+00'::timestamptz + i * '1 s'::interval "
+            "AS at FROM generate_series(0, %s - 1) AS i) AS wanted USING (id) "
+            "WHERE (wanted.user_id, wanted.product_id, wanted.category, "
+            "wanted.amount, wanted.status, wanted.at, wanted.at, 0) "
+            "IS DISTINCT FROM ({}.user_id, {}.product_id, {}.category, {}.amount, "
+            "{}.status, {}.created_at, {}.updated_at, {}.revision)"
+        ).format(*[table.identifier] * 9),
+        (rows,),
+    )
+    assert differing.fetchone() == (0,)
+    amounts = rows_of(connection, table, "min(scale(amount)), max(scale(amount))")
+    assert amounts == [(2, 2)]
+
+
+def test_a_row_inserted_later_gets_the_next_id(connection, name):
+    table = seed_table(connection, name=name, rows=300)
+
+    inserted = connection.execute(
+        sql.SQL(
+            "INSERT INTO {} (user_id, product_id, category, amount, status, "
+            "created_at, updated_at) VALUES (1, 1, 'x', 1, 'active', now(), now()) "
+            "RETURNING id"
+        ).format(table.identifier)
+    )
+    assert inserted.fetchone() == (301,)
+
+
 def test_every_user_a_lookup_may_draw_exists(connection, name):
     table = seed_table(connection, name=name, rows=300)
 
