@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ReportError
 from harness.monitor.folder import state_of
-from harness.reports.bridge import case_block_of
 from harness.reports.live import (
     LiveBenchmark,
     LiveData,
@@ -17,6 +16,7 @@ from harness.reports.live import (
 )
 from harness.reports.live_file import LiveReader
 from harness.reports.printable import printable
+from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
     from harness.monitor.folder import ReportFolder, SavedRun

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.reports.bridge import case_block_of
-from harness.reports.record import Fact  # noqa: TC001  # pydantic reads it
+from harness.reports.record import Fact, case_block_of
 
 if TYPE_CHECKING:
     from typing import Self

@@ -14,7 +14,7 @@ import numpy as np
 from harness.errors import ConfigError
 from harness.load import supported_quantiles
 from harness.load.injection import slowed
-from harness.reports.record import BLOCK, CaseBlock, Fact
+from harness.reports.record import BLOCK, Fact
 from harness.reports.summary import (
     REPLAY_BUDGET,
     Measurement,
@@ -150,12 +150,6 @@ def release_raw_data(metadata: Any) -> None:
         getattr(stats, key)
     del stats.data[1000:]
     stats.__dict__.pop("sorted_data", None)
-
-
-def case_block_of(record: dict[str, Any]) -> CaseBlock | None:
-    """Return our block of a record, or None where there is none to be read."""
-    block = (record.get("extra_info") or {}).get(BLOCK)
-    return None if block is None else CaseBlock.model_validate(block)
 
 
 def gate_findings(session: Any, comparisons: Sequence[CaseComparison]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.reports.bridge import case_block_of
+from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -164,3 +164,9 @@ class RunBlock(_Block):
     failed: dict[str, str] = Field(default_factory=dict)
     environment: EnvironmentBlock | None = None
     pair: PairBlock | None = None
+
+
+def case_block_of(record: dict[str, Any]) -> CaseBlock | None:
+    """Return our block of a record, or None where there is none to be read."""
+    block = (record.get("extra_info") or {}).get(BLOCK)
+    return None if block is None else CaseBlock.model_validate(block)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from harness.load import QUANTILES, samples_needed
-from harness.reports.bridge import case_block_of
+from harness.reports.columns import Column, Row, styled, terminal_width, text_table
 from harness.reports.compare import COMPARED, CaseComparison
 from harness.reports.journal import INVALID
+from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
-
 
 _SHOWN_QUANTILES = ("p50", "p95", "p99")
 # A correction by less than this factor is within what two runs differ.
 CORRECTED_SHOWN = 1.5
 # Narrower, and a table of eight columns breaks its words.
 _WIDTH_MIN, _WIDTH_MAX = 124, 150
+_COLUMNS = (
+    Column("case", fold_min=32),
+    Column(""),
+    *(
+        Column(heading, right=True)
+        for heading in (*_SHOWN_QUANTILES, "throughput", "errors", "n")
+    ),
+)
 
 
 def format_duration(seconds: float) -> str:
@@ -63,66 +67,46 @@ def render(
         baseline_label: Short name of the baseline, or None without one.
         color: Whether the terminal shows colours.
     """
-    from rich.console import Console
-    from rich.text import Text
-
-    width = min(max(shutil.get_terminal_size().columns, _WIDTH_MIN), _WIDTH_MAX)
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        width=width,
-        highlight=False,
-    )
+    width = terminal_width(least=_WIDTH_MIN, most=_WIDTH_MAX)
     groups: defaultdict[str, list[CaseComparison]] = defaultdict(list)
     for comparison in comparisons:
         if comparison.contender is not None:
             groups[comparison.contender.get("group") or "ungrouped"].append(comparison)
+    parts = []
     for group in sorted(groups):
-        console.print(_group_table(group, groups[group], baseline_label))
-        for line in _detail_lines(groups[group]):
-            console.print(Text(line, style="dim"))
-        console.print()
-    # Text, not markup: a test id may hold square brackets.
-    for line in notes(comparisons, baseline_label=baseline_label):
-        console.print(Text(line))
-    assert isinstance(console.file, io.StringIO)  # noqa: S101  # made above
-    return console.file.getvalue()
+        found = sorted(groups[group], key=lambda c: c.fullname)
+        parts += [
+            styled(_title(group, found[0]), "bold", color=color) + "\n",
+            text_table(
+                _COLUMNS, _rows(found, baseline_label), width=width, color=color
+            ),
+            *(styled(line, "dim", color=color) + "\n" for line in _detail_lines(found)),
+            "\n",
+        ]
+    found_notes = notes(comparisons, baseline_label=baseline_label)
+    return "".join([*parts, *(f"{line}\n" for line in found_notes)])
 
 
-def _group_table(
-    group: str, comparisons: list[CaseComparison], baseline_label: str | None
-) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    first = comparisons[0].contender
+def _title(group: str, comparison: CaseComparison) -> str:
+    first = comparison.contender
     block = case_block_of(first) if first else None
     measure = (block.measure if block else "round_time").replace("_", " ")
-    table = Table(
-        title=Text(f"{group}: {measure}", style="bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-    )
-    table.add_column("case", overflow="fold", min_width=32)
-    table.add_column("")
-    for heading in (*_SHOWN_QUANTILES, "throughput", "errors", "n"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for comparison in sorted(comparisons, key=lambda c: c.fullname):
+    return f"{group}: {measure}"
+
+
+def _rows(comparisons: list[CaseComparison], baseline_label: str | None) -> list[Row]:
+    rows = []
+    for comparison in comparisons:
         assert comparison.contender is not None  # noqa: S101  # grouped by contender
-        name = Text(comparison.contender["name"].removeprefix("test_"))
-        table.add_row(name, "now", *_cells(comparison.contender))
+        name = comparison.contender["name"].removeprefix("test_")
+        rows.append(Row((name, "now", *_cells(comparison.contender))))
         if comparison.status == "compared" and comparison.baseline is not None:
-            table.add_row(
-                "", baseline_label or "baseline", *_cells(comparison.baseline)
-            )
-            table.add_row("", "change", *_changes(comparison), style="bold")
+            label = baseline_label or "baseline"
+            rows.append(Row(("", label, *_cells(comparison.baseline))))
+            rows.append(Row(("", "change", *_changes(comparison)), style="bold"))
         elif baseline_label is not None:
-            table.add_row("", Text(comparison.status, style="italic"))
-    return table
+            rows.append(Row(("", comparison.status), style="italic"))
+    return rows
 
 
 def _cells(record: dict[str, Any]) -> list[str]:

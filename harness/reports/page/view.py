@@ -11,7 +11,7 @@ import numpy as np
 from harness.clock import NS_PER_S
 from harness.errors import ReportError
 from harness.load import QUANTILES, LogLinearHistogram, samples_needed
-from harness.reports.bridge import case_block_of
+from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
     from harness.reports.record import CaseBlock

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.reports.bridge import case_block_of
+from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
