@@ -22,6 +22,7 @@ import pytest
 
 from harness.load import run_closed_loop
 from harness.monitor.fixtures import live_of
+from harness.monitor.run_watch import RunWatch
 from harness.reports.live_file import LivePublisher
 
 WATCHERS = 50
@@ -110,9 +111,11 @@ def monitored(tmp_path, request):
     (tmp_path / "unfinished").mkdir()
     published = threading.Event()
 
+    watch = RunWatch()
+
     def collect():
         published.set()
-        return live_of(request.node)
+        return live_of(request.node, watch)
 
     publisher = LivePublisher(tmp_path, pid=os.getpid(), collect=collect)
     publisher.start()

@@ -19,6 +19,7 @@ import pytest
 from harness.clock import SYSTEM_CLOCK
 from harness.load import constant_arrivals, run_open_loop
 from harness.monitor.fixtures import live_of
+from harness.monitor.run_watch import RunWatch
 from harness.monitor.served import ServedMonitor
 from harness.reports.live_file import LivePublisher
 
@@ -171,23 +172,24 @@ def test_monitor_is_no_larger_after_hours_of_updates(
         with pool.checkout() as connection:
             connection.execute("SELECT 1")
 
+    watch = RunWatch()
     publisher = LivePublisher(
-        tmp_path, pid=os.getpid(), collect=lambda: live_of(request.node)
+        tmp_path, pid=os.getpid(), collect=lambda: live_of(request.node, watch)
     )
     publisher.start()
     try:
         with ServedMonitor(tmp_path, interval_s=INTERVAL_S) as monitor:
             every_s = min(LOOK_S_MAX, duration_s / LOOKS)
-            watch = Watch(monitor, every_s=every_s, path=tmp_path / "soak.csv")
+            looking = Watch(monitor, every_s=every_s, path=tmp_path / "soak.csv")
             monitor.gather(WATCHERS)
-            watch.start()
-            watch.begun.wait()
+            looking.start()
+            looking.begun.wait()
             result = run_open_loop(
                 select,
                 constant_arrivals(rate_per_s=RATE_PER_S, duration_s=duration_s),
                 workers=2,
             )
-            looks = watch.finish()
+            looks = looking.finish()
             updates, stayed = monitor.disperse()
     finally:
         publisher.stop()

@@ -11,6 +11,7 @@ from harness.load.context import OperationContext
 from harness.load.folding import Folded
 from harness.load.pulse import Pulse, PulseTaker
 from harness.load.samples import NO_ERROR, SampleLog, SampleRecorder
+from harness.load.underway import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +226,7 @@ class Crew:
         if failure is not None:
             code = recorder.error_code(failure)
             self.examples.setdefault(type(failure).__name__, failure)
+            FAILURES.note(failure)
         acquired_ns = context._acquired_ns or started_ns  # noqa: SLF001  # see `once`
         recorder.append(intended_ns, started_ns, acquired_ns, finished_ns, code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from harness.load.plan import ClosedPlan, OpenPlan, Plan
 from harness.load.result import LoadResult
 from harness.load.samples import SampleLog
 from harness.load.surroundings import watch_surroundings
+from harness.load.underway import FAILURES, underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,13 +81,24 @@ def run_plan(plan: Plan, *, clock: Clock, spread: Spread | None = None) -> LoadR
         shares = spread(plan)
     elif plan.processes == 1:
         crew = make_crew(plan, rank=0, clock=clock)
-        shares = [crew.run(clock.monotonic_ns)]
+        with underway(crew) if clock is SYSTEM_CLOCK else nullcontext():
+            shares = [crew.run(clock.monotonic_ns)]
     else:
         from harness.load.processes import run_in_processes
 
         shares = run_in_processes(plan)
+        _note_failures(shares)
     result = merged(plan, shares)
     return replace(result, surroundings=finish()) if finish else result
+
+
+def _note_failures(shares: Sequence[ShareResult]) -> None:
+    """Note what failed in other processes; for each class, its first one stands."""
+    for share in shares:
+        errors = share.folded.errors if share.folded else share.samples.errors
+        for name, count in errors.items():
+            if name in share.examples:
+                FAILURES.note(share.examples[name], count=count)
 
 
 def merged(plan: Plan, shares: Sequence[ShareResult]) -> LoadResult:

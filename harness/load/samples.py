@@ -64,6 +64,7 @@ class Sample:
 
 # One operation as `SampleRecorder` keeps it: 34 bytes, packed.
 _ROW = struct.Struct("=qqqqh")
+ROW_BYTES = _ROW.size
 _COLUMNS = np.dtype(
     [
         ("intended", np.int64),
@@ -111,6 +112,13 @@ class SampleRecorder:
         """Return the code that stands for this class of error in this recorder."""
         return self.codes.setdefault(type(error).__name__, len(self.codes) + 1)
 
+    def packed_since(self, row: int) -> bytearray:
+        """Return a copy of the rows from *row* on, for `completed_in`.
+
+        Safe while its own thread appends, which the copy keeps waiting.
+        """
+        return self._rows[row * _ROW.size :]
+
     def log(self, *, worker: int) -> SampleLog:
         """Return what was recorded as columns."""
         # A copy: an operation that returns after all must still find room to append.
@@ -124,6 +132,16 @@ class SampleRecorder:
             error=np.ascontiguousarray(rows["error"]),
             error_names=(None, *self.codes),
         )
+
+
+def completed_in(packed: bytes | bytearray) -> tuple[Nanoseconds, Nanoseconds]:
+    """Return when the operations of packed rows completed, and their response times.
+
+    Those that failed are left out.
+    """
+    rows = np.frombuffer(packed, dtype=_COLUMNS)
+    rows = rows[rows["error"] == NO_ERROR]
+    return rows["finished"], rows["finished"] - rows["intended"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from harness.reports.live import LiveBenchmark, LiveData
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from harness.monitor.run_watch import RunWatch
     from harness.reports.live_file import LivePublisher
 
 _VIEW = pytest.StashKey["RunView"]()
@@ -21,9 +22,10 @@ _VIEW = pytest.StashKey["RunView"]()
 class RunView:
     """What this run does now; written by pytest's thread, read by the publisher's."""
 
-    def __init__(self, session: pytest.Session) -> None:
+    def __init__(self, session: pytest.Session, watch: RunWatch) -> None:
         self._started_at = SYSTEM_CLOCK.now()
         self._session = session
+        self._watch = watch
         self.item: pytest.Item | None = None
         self.index = 0
         self.done_count = 0
@@ -41,23 +43,25 @@ class RunView:
             cases_done=self.done_count,
             cases_failed=self.failed_count,
         )
-        data = live_of(item) if item else LiveData()
+        data = live_of(item, self._watch)
         return data.model_copy(update={"benchmark": benchmark})
 
 
-def live_of(item: pytest.Item) -> LiveData:
-    """Return what the subjects of one item do now."""
+def live_of(item: pytest.Item | None, watch: RunWatch) -> LiveData:
+    """Return what the subjects of one item do now, and its load."""
     parts: dict[str, list[Any]] = {}
-    for found in item.config.hook.pytest_lakegauge_live(item=item):
-        for name, values in found.items():
-            parts.setdefault(name, []).extend(values)
+    if item is not None:
+        for found in item.config.hook.pytest_lakegauge_live(item=item):
+            for name, values in found.items():
+                parts.setdefault(name, []).extend(values)
     pools = tuple(parts.get("pools", ()))
-    return LiveData(
+    data = LiveData(
         pool=pools[0] if pools else None,
         pools=pools,
         streams=tuple(parts.get("streams", ())),
         agents=tuple(parts.get("agents", ())),
     )
+    return watch.completed(data, case=item.nodeid if item else None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -108,13 +112,14 @@ def _start(session: pytest.Session) -> LivePublisher | None:
         or not any("benchmark" in getattr(i, "fixturenames", ()) for i in session.items)
     ):
         return None
+    from harness.monitor.run_watch import RunWatch
     from harness.reports.hooks import STATE
     from harness.reports.live_file import LivePublisher
 
     state = config.stash.get(STATE, None)
     if state is None:
         return None
-    view = config.stash[_VIEW] = RunView(session)
+    view = config.stash[_VIEW] = RunView(session, RunWatch())
     publisher = LivePublisher(state.folder, pid=os.getpid(), collect=view.live)
     publisher.start()
     return publisher

@@ -122,8 +122,15 @@ def classify(error: BaseException, *, phase: Phase = Phase.STATEMENT) -> Classif
         phase = Phase.CONNECT
     if isinstance(sqlstate, str):
         return classify_sqlstate(sqlstate, phase=phase)
-    found = _driver_error(error) or next(
-        (kind for cls, kind in _TYPES if isinstance(error, cls)), _UNKNOWN
+    return classify_type(type(error), phase=phase)
+
+
+def classify_type(
+    kind: type[BaseException], *, phase: Phase = Phase.STATEMENT
+) -> Classification:
+    """Say what an exception class means that comes without a code; see `classify`."""
+    found = _driver_error(kind) or next(
+        (meaning for cls, meaning in _TYPES if issubclass(kind, cls)), _UNKNOWN
     )
     return _in_phase(found, phase)
 
@@ -151,11 +158,11 @@ def _in_phase(found: Classification, phase: Phase) -> Classification:
     return found
 
 
-def _driver_error(error: BaseException) -> Classification | None:
+def _driver_error(kind: type[BaseException]) -> Classification | None:
     """Classify what the driver and its pool raise without a code of the server."""
     # Whoever raised one has loaded the library; we need not.
     psycopg = sys.modules.get("psycopg")
-    if psycopg is None or not isinstance(error, psycopg.Error):
+    if psycopg is None or not issubclass(kind, psycopg.Error):
         return None
     kinds = []
     library = sys.modules.get("psycopg_pool")
@@ -172,4 +179,5 @@ def _driver_error(error: BaseException) -> Classification | None:
         ),
         (psycopg.OperationalError, _LOST),
     ]
-    return next((kind for cls, kind in kinds if isinstance(error, cls)), _OTHER_CLASS)
+    fitting = (meaning for cls, meaning in kinds if issubclass(kind, cls))
+    return next(fitting, _OTHER_CLASS)

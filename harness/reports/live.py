@@ -25,7 +25,7 @@ class LiveComponent(_Live):
     component: str
     status: Status
     message: str
-    response_time_ms: float
+    response_time_ms: float | None = None
     timestamp: datetime
     details: dict[str, Any] = Field(default_factory=dict)
 
@@ -169,12 +169,26 @@ class LiveBenchmark(_Live):
 
 
 class LiveLoad(_Live):
-    """What a load run does: completed operations in the last whole second."""
+    """What a load does.
+
+    Attributes:
+        case: The case whose load it is.
+        throughput_per_s: Operations completed in the last second, per second.
+        response_time: Of those that completed in the last second, or of the last
+            hundred if they were fewer.
+        errors_total: Operations that failed so far.
+        completed_total: Operations that completed so far.
+        workers: Concurrent callers.
+        in_flight: Those of them that are in an operation.
+    """
 
     case: str
     throughput_per_s: float | None = None
     response_time: LiveTimes | None = None
     errors_total: int = 0
+    completed_total: int = 0
+    workers: int | None = None
+    in_flight: int | None = None
 
 
 class LiveData(_Live):
