@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.agents.answer import Answer, Timing, Usage
+from harness.agents.answered import ANSWERED
 from harness.agents.errors import (
     AgentBadResponseError,
     AgentServerError,
@@ -132,6 +133,14 @@ class AnswerBuilder:
         blocks = tuple(block for item in self._items for block in item.blocks)
         text = self.text
         marked = "".join(item.marked or item.text for item in self._items)
+        ANSWERED.append(
+            (
+                self._model or self._origin,
+                self._sent_ns,
+                self._first_content_ns,
+                self._last_ns,
+            )
+        )
         return Answer(
             text=text,
             marked=marked if marked != text else None,

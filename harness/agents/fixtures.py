@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.agents.answer import Answer
+    from harness.agents.answer_watch import AnswerWatch
     from harness.agents.client import AgentClient
     from harness.agents.stub.process import AgentStub
 
@@ -23,6 +24,7 @@ STUB, ENDPOINT = "stub", "endpoint"
 # The stubs a test made itself, and the one all others share, for the facts.
 MADE: pytest.StashKey[list[AgentStub]] = pytest.StashKey()
 SHARED: pytest.StashKey[AgentStub] = pytest.StashKey()
+WATCH: pytest.StashKey[AnswerWatch] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -193,6 +195,16 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
         return {"agent": ENDPOINT, "agent_host": host, "agent_model": model}
     stub = made[0] if made else item.config.stash.get(SHARED, None)
     return {"agent": STUB, **(stub.facts() if stub is not None else {})}
+
+
+def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
+    """Say how fast the agents of an item answer."""
+    if not _uses_agent(item):
+        return None
+    from harness.agents.answer_watch import AnswerWatch
+
+    watch = item.stash.setdefault(WATCH, AnswerWatch())
+    return {"agents": watch.look()}
 
 
 def pytest_report_collectionfinish(

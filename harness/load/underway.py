@@ -124,6 +124,12 @@ def underway(crew: Crew, *, failures: Failures = FAILURES) -> Iterator[None]:
         _UNDERWAY.remove(entry)
 
 
+def in_flight() -> int:
+    """Return how many operations are being done in this process."""
+    crews = [crew for crew, _ in _UNDERWAY]
+    return sum(worker.in_operation for crew in crews for worker in crew.workers)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadNow:
     """What the loads of this process do now, all together.
