@@ -7,13 +7,13 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, TargetError
 from harness.load import supported_quantiles
 from harness.postgres.binaries import installed_binaries
@@ -33,15 +33,18 @@ PATIENCE_S = 60.0
 GONE_TIMEOUT_S = 5.0
 GONE_POLL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
-US_PER_MS = 1000
 # Columns of the log: client, transaction, time, script, epoch, microseconds, lag.
-LOG_TIME, LOG_LAG, LOG_WIDTH = 2, 6, 7
+LOG_CLIENT, LOG_TIME, LOG_EPOCH_S, LOG_EPOCH_US, LOG_LAG = 0, 2, 4, 5, 6
+LOG_WIDTH = 7
+US_PER_S = 1_000_000
+NS_PER_US = 1000
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 
 FIGURES = {
     "transactions": r"number of transactions actually processed: (\d+)",
     "failed": r"number of failed transactions: (\d+)",
     "latency_ms_mean": r"latency average = ([\d.]+) ms",
+    "start_delay_ms_mean": r"schedule lag: avg ([\d.]+) ",
     "throughput_per_s": r"tps = ([\d.]+) \(without initial connection time\)",
 }
 
@@ -57,6 +60,23 @@ class Pgbench:
 
     program: Path
     version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PgbenchLog:
+    """What pgbench wrote down of each transaction, in the order of its log.
+
+    Attributes:
+        intended_ns: When its schedule said it should start, on the wall clock.
+        response_time_ns: From there until it ended; pgbench counts microseconds.
+        start_delay_ns: Started minus intended, which pgbench calls schedule lag.
+        client: Which of its clients did it, from 0.
+    """
+
+    intended_ns: npt.NDArray[np.int64]
+    response_time_ns: npt.NDArray[np.int64]
+    start_delay_ns: npt.NDArray[np.int64]
+    client: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +97,8 @@ class PgbenchResult:
         rate_per_s: The rate that was asked for; None for as fast as it goes.
         response_time_ms: Quantiles from the intended start, where there is a rate.
         start_delay_ms: Quantiles of started minus intended, where there is a rate.
+        start_delay_ms_mean: Their mean as pgbench itself printed it.
+        log: Each transaction, where there is a rate.
     """
 
     version: str
@@ -91,6 +113,8 @@ class PgbenchResult:
     rate_per_s: float | None = None
     response_time_ms: Mapping[str, float] | None = None
     start_delay_ms: Mapping[str, float] | None = None
+    start_delay_ms_mean: float | None = None
+    log: PgbenchLog | None = field(default=None, repr=False)
 
     def details(self) -> dict[str, Any]:
         """Return what a record shows of it."""
@@ -210,7 +234,7 @@ def run_pgbench(
             msg = f"pgbench ({length}) did not end {PATIENCE_S:.0f} s after its time"
             raise TargetError(msg) from None
         cpu_s = _children_cpu_s() - cpu_from_s
-        times_us, lags_us = _read_log(folder)
+        log = _read_log(folder) if rate_per_s is not None else None
     found = {name: re.search(text, done.stdout) for name, text in FIGURES.items()}
     if done.returncode != 0 or not found["throughput_per_s"]:
         raise TargetError(_reason(done.stderr, server.connect_arguments()))
@@ -228,8 +252,10 @@ def run_pgbench(
         latency_ms_mean=figures["latency_ms_mean"],
         cpu_s=cpu_s,
         rate_per_s=rate_per_s,
-        response_time_ms=_quantiles_ms(times_us) if rate_per_s else None,
-        start_delay_ms=_quantiles_ms(lags_us) if rate_per_s else None,
+        response_time_ms=_quantiles_ms(log.response_time_ns) if log else None,
+        start_delay_ms=_quantiles_ms(log.start_delay_ns) if log else None,
+        start_delay_ms_mean=figures.get("start_delay_ms_mean"),
+        log=log,
     )
 
 
@@ -294,8 +320,8 @@ def _wait_until_gone(server: Server, *, clock: Clock) -> None:
             clock.sleep(GONE_POLL_S)
 
 
-def _read_log(folder: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return time and lag of every transaction, in microseconds."""
+def _read_log(folder: Path) -> PgbenchLog:
+    """Read what a run at a rate wrote down of every transaction that succeeded."""
     rows = [
         line.split()
         for file in sorted(folder.glob("log.*"))
@@ -303,15 +329,20 @@ def _read_log(folder: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     ]
     # A transaction that failed has a word in the place of its time.
     good = [row for row in rows if len(row) >= LOG_WIDTH and row[LOG_TIME].isdigit()]
-    times = np.array([int(row[LOG_TIME]) for row in good], dtype=np.int64)
-    return times, np.array([int(row[LOG_LAG]) for row in good], dtype=np.int64)
+    table = np.array([row[:LOG_WIDTH] for row in good], dtype=np.int64)
+    table = table.reshape(-1, LOG_WIDTH)
+    ended_us = table[:, LOG_EPOCH_S] * US_PER_S + table[:, LOG_EPOCH_US]
+    return PgbenchLog(
+        intended_ns=(ended_us - table[:, LOG_TIME]) * NS_PER_US,
+        response_time_ns=table[:, LOG_TIME] * NS_PER_US,
+        start_delay_ns=table[:, LOG_LAG] * NS_PER_US,
+        client=table[:, LOG_CLIENT],
+    )
 
 
-def _quantiles_ms(values_us: npt.NDArray[np.int64]) -> dict[str, float]:
-    if not len(values_us):
-        return {}
-    found = supported_quantiles(values_us)
-    return {key: round(value / US_PER_MS, 3) for key, value in found.items()}
+def _quantiles_ms(values_ns: npt.NDArray[np.int64]) -> dict[str, float]:
+    found = supported_quantiles(values_ns)
+    return {key: round(value / NS_PER_MS, 3) for key, value in found.items()}
 
 
 def _children_cpu_s() -> float:

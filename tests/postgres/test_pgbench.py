@@ -6,9 +6,13 @@ import stat
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from harness.clock import ManualClock
 from harness.errors import ConfigError, TargetError
+from harness.load import LogLinearHistogram, TraceArrivals, run_open_loop
+from harness.load.interleaving import current_hub
 from harness.postgres import pgbench as module
 from harness.postgres.anchor import Anchor
 from harness.postgres.connect import connect
@@ -73,6 +77,89 @@ def test_rate_gives_response_times_and_start_delays_from_its_log(server, pgbench
     assert 300 < result.transactions < 500
     assert 0 < result.start_delay_ms["p50"] < result.response_time_ms["p50"]
     assert result.details()["rate_per_s"] == 200
+
+
+def test_means_of_its_log_are_those_it_prints(server, pgbench):
+    """Read as pgbench means it: what it prints agrees within its last digit."""
+    script = "SELECT pg_sleep(0.005);"
+    result = run_pgbench(
+        pgbench, server, clients=2, count=100, script=script, rate_per_s=200
+    )
+
+    log = result.log
+    assert len(log.intended_ns) == result.transactions == 200
+    assert log.response_time_ns.mean() / 1e6 == pytest.approx(
+        result.latency_ms_mean, abs=0.0011
+    )
+    assert log.start_delay_ns.mean() / 1e6 == pytest.approx(
+        result.start_delay_ms_mean, abs=0.0011
+    )
+    span_s = (log.intended_ns.max() - log.intended_ns.min()) / 1e9
+    assert 0.5 < span_s < 2
+    histogram = LogLinearHistogram.of(log.response_time_ns)
+    assert histogram.quantile(0.5) / 1e6 == pytest.approx(
+        result.response_time_ms["p50"], rel=0.01
+    )
+
+
+def occupied_ns(log):
+    """Return arrivals, and how long each kept its client busy, in order of arrival.
+
+    From when it was due, or its client was free, until it ended: what pgbench itself
+    was late is in it, so that nothing but the queue is left to be found.
+    """
+    ended_ns = log.intended_ns + log.response_time_ns
+    free_ns = dict.fromkeys(log.client.tolist(), 0)
+    order = np.argsort(log.intended_ns, kind="stable")
+    times_ns = []
+    for each in order.tolist():
+        client = int(log.client[each])
+        from_ns = max(int(log.intended_ns[each]), free_ns[client])
+        free_ns[client] = int(ended_ns[each])
+        times_ns.append(free_ns[client] - from_ns)
+    return log.intended_ns[order], times_ns
+
+
+def test_the_same_arrivals_and_services_give_the_response_times_of_its_log(
+    server, pgbench
+):
+    """Three connections, seven tenths busy: the queue is the same, within 1 %.
+
+    The engine runs on a manual clock, so that only what response time *means* is
+    compared, on a machine however busy.
+    """
+    script = "SELECT pg_sleep(0.02);"
+    log = run_pgbench(
+        pgbench,
+        server,
+        clients=3,
+        threads=1,  # one queue of arrivals for all connections, as the engine has
+        duration_s=4,
+        script=script,
+        rate_per_s=105,
+    ).log
+    intended_ns, times_ns = occupied_ns(log)
+    clock, times = ManualClock(), iter(times_ns)
+    ours = run_open_loop(
+        lambda _: current_hub().clock.sleep(next(times) / 1e9),
+        TraceArrivals(tuple((intended_ns - intended_ns[0]).tolist()), "pgbench"),
+        workers=3,
+        interleaved=True,
+        drain_s=60,
+        clock=clock,
+    )
+
+    assert ours.completed == len(log.intended_ns) > 300
+    at = (0.5, 0.9, 0.99)
+    theirs_ns = np.quantile(log.response_time_ns, at)
+    found_ns = np.quantile(ours.samples.response_time_ns, at)
+    assert found_ns == pytest.approx(theirs_ns, rel=0.01)
+    assert ours.samples.response_time_ns.mean() == pytest.approx(
+        log.response_time_ns.mean(), rel=0.01
+    )
+    # From the actual start, as a generator that forgets the queue has it.
+    from_start_ns = ours.samples.finished_ns - ours.samples.started_ns
+    assert from_start_ns.mean() < 0.95 * log.response_time_ns.mean()
 
 
 def test_script_is_run(server, pgbench):
