@@ -244,6 +244,7 @@ class Lab:
                         watch(place, started)
                     for query, handle in zip(group, started, strict=True):
                         batches[query.name] = self._finish(query, handle)
+                        _check_checkpoint(query, place)
                 finally:
                     for handle in started:
                         stop_between_batches(handle, clock=self._clock)
@@ -317,6 +318,17 @@ def _raise_failure(
         f"{failure or error}"
     )
     raise SparkError(msg) from error
+
+
+def _check_checkpoint(query: Query, place: Place) -> None:
+    """Refuse a query whose checkpoint is elsewhere: a restart would begin anew."""
+    folder = place.checkpoint(query.name)
+    if not (folder / "commits").is_dir():
+        msg = (
+            f"query {query.name!r} has no checkpoint in {folder}: was it given another "
+            "path, or one with a comma behind it?"
+        )
+        raise SparkError(msg)
 
 
 class _conf:  # noqa: N801 - reads as a function
