@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.agents.citations import Citation, citations_of
 from harness.agents.footnotes import remove_footnotes
@@ -25,9 +25,10 @@ class Usage:
     total_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """One `output_text` block: an agent cuts its answer into one per cited span.
+
+    A tuple, since an answer holds many and reading one is mostly making them.
 
     Attributes:
         text: The block's text.
@@ -36,7 +37,10 @@ class Block:
     """
 
     text: str
-    annotations: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    annotations: tuple[Mapping[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Block(text={self.text!r})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

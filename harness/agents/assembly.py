@@ -61,7 +61,8 @@ class AnswerBuilder:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(item.text for item in self._items)
+        items = self._items
+        return items[0].text if len(items) == 1 else "".join([i.text for i in items])
 
     @property
     def has_content(self) -> bool:
@@ -132,7 +133,9 @@ class AnswerBuilder:
         """Return the answer."""
         blocks = tuple(block for item in self._items for block in item.blocks)
         text = self.text
-        marked = "".join(item.marked or item.text for item in self._items)
+        marked = text
+        if any(item.marked for item in self._items):
+            marked = "".join([item.marked or item.text for item in self._items])
         ANSWERED.append(
             (
                 self._model or self._origin,

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from harness.agents.answer import Answer
-    from harness.agents.async_transport import AsyncRawResponse
     from harness.agents.deadline import Deadline
     from harness.agents.retry import Course
     from harness.agents.transport import Outgoing
@@ -199,61 +198,31 @@ class AsyncAgentClient(ClientCore):
         self, outgoing: Outgoing, exchange: Exchange, deadline: Deadline
     ) -> AsyncGenerator[str]:
         """Send, and yield the text as it comes."""
-        try:
-            async with (
-                self._transport.send(outgoing, deadline) as response,
-                aclosing(self._receive(response, exchange)) as received,
-            ):
-                async for piece in received:
-                    yield piece
-        except AgentCallError as error:
-            error.rewrite(self._authorization.scrub)
-            raise
-
-    async def _receive(
-        self, response: AsyncRawResponse, exchange: Exchange
-    ) -> AsyncGenerator[str]:
-        from harness.agents.transport import ConnectionLostError, DeadlinePassedError
-
-        try:
-            kind = exchange.begin(response.status, response.headers)
-            if kind == "stream":
-                async with aclosing(response.chunks()) as chunks:
-                    async for chunk in chunks:
-                        yield exchange.feed(chunk)
-                yield exchange.end()
-            elif kind == "body":
-                yield exchange.whole(await response.read())
-            else:
-                body = await response.read(bytes_max=ERROR_BODY_BYTES_MAX)
-                raise exchange.refused(body)
-        except DeadlinePassedError as error:
-            if not exchange.finished:
-                raise exchange.timed_out() from error
-        except ConnectionLostError as error:
-            if not exchange.finished:
-                raise exchange.lost(error) from error
+        with exchange:
+            async with await self._transport.send(outgoing, deadline) as response:
+                kind = exchange.begin(response.status, response.headers)
+                if kind == "stream":
+                    async with aclosing(response.chunks()) as chunks:
+                        async for chunk in chunks:
+                            yield exchange.feed(chunk)
+                    yield exchange.end()
+                elif kind == "body":
+                    yield exchange.whole(await response.read())
+                else:
+                    body = await response.read(bytes_max=ERROR_BODY_BYTES_MAX)
+                    raise exchange.refused(body)
 
     async def _body(
         self, outgoing: Outgoing, exchange: Exchange, deadline: Deadline
     ) -> bytes:
         """Send, and return the whole body of a response that is no answer."""
-        from harness.agents.transport import ConnectionLostError, DeadlinePassedError
-
-        try:
-            async with self._transport.send(outgoing, deadline) as response:
+        with exchange:
+            async with await self._transport.send(outgoing, deadline) as response:
                 exchange.begin(response.status, response.headers)
                 body = await response.read()
                 if response.status != HTTP_OK:
                     raise exchange.refused(body)
-                return body
-        except DeadlinePassedError as error:
-            raise exchange.timed_out() from error
-        except ConnectionLostError as error:
-            raise exchange.lost(error) from error
-        except AgentCallError as error:
-            error.rewrite(self._authorization.scrub)
-            raise
+        return body
 
 
 class AsyncAnswerStream:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpcore2
 
-from harness.agents.deadline import Deadline
+from harness.agents.deadline import (
+    ConnectionLostError,
+    Deadline,
+    DeadlinePassedError,
+)
 from harness.agents.transport import (
     BODY_BYTES_MAX,
     CONNECT_TIMEOUT_S,
     KEEPALIVE_S,
-    ConnectionLostError,
-    DeadlinePassedError,
     Outgoing,
     headers_of,
     left_s,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import (
         AsyncGenerator,
-        AsyncIterator,
         Awaitable,
         Callable,
         Iterable,
@@ -39,8 +39,15 @@ class AsyncRawResponse:
     def __init__(self, response: httpcore2.Response, deadline: Deadline) -> None:
         self.status = response.status
         self.headers = headers_of(response)
+        self._response = response
         self._stream: Any = response.stream
         self._deadline = deadline
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        await self._response.aclose()
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives.
@@ -92,11 +99,8 @@ class AsyncTransport:
             network_backend=_Backend(),
         )
 
-    @asynccontextmanager
-    async def send(
-        self, outgoing: Outgoing, deadline: Deadline
-    ) -> AsyncIterator[AsyncRawResponse]:
-        """Send a request and yield the response once its headers are read.
+    async def send(self, outgoing: Outgoing, deadline: Deadline) -> AsyncRawResponse:
+        """Send a request and return the response once its headers are read.
 
         Raises:
             AgentConnectionError: If no response began.
@@ -113,10 +117,7 @@ class AsyncTransport:
             httpcore2.UnsupportedProtocol,
         ) as error:
             raise no_response(error, outgoing, deadline) from error
-        try:
-            yield AsyncRawResponse(response, deadline)
-        finally:
-            await response.aclose()
+        return AsyncRawResponse(response, deadline)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.agents.answer import Answer
     from harness.agents.deadline import Deadline
     from harness.agents.retry import Course
-    from harness.agents.transport import Outgoing, RawResponse
+    from harness.agents.transport import Outgoing
 
 __all__ = ["AgentClient", "AnswerStream", "require_endpoint"]
 
@@ -205,17 +205,7 @@ class AgentClient(ClientCore):
         self, outgoing: Outgoing, exchange: Exchange, deadline: Deadline
     ) -> Iterator[str]:
         """Send, and yield the text as it comes."""
-        try:
-            with self._transport.send(outgoing, deadline) as response:
-                yield from self._receive(response, exchange)
-        except AgentCallError as error:
-            error.rewrite(self._authorization.scrub)
-            raise
-
-    def _receive(self, response: RawResponse, exchange: Exchange) -> Iterator[str]:
-        from harness.agents.transport import ConnectionLostError, DeadlinePassedError
-
-        try:
+        with exchange, self._transport.send(outgoing, deadline) as response:
             kind = exchange.begin(response.status, response.headers)
             if kind == "stream":
                 for chunk in response.chunks():
@@ -226,33 +216,17 @@ class AgentClient(ClientCore):
             else:
                 body = response.read(bytes_max=ERROR_BODY_BYTES_MAX)
                 raise exchange.refused(body)
-        except DeadlinePassedError as error:
-            if not exchange.finished:
-                raise exchange.timed_out() from error
-        except ConnectionLostError as error:
-            if not exchange.finished:
-                raise exchange.lost(error) from error
 
     def _body(
         self, outgoing: Outgoing, exchange: Exchange, deadline: Deadline
     ) -> bytes:
         """Send, and return the whole body of a response that is no answer."""
-        from harness.agents.transport import ConnectionLostError, DeadlinePassedError
-
-        try:
-            with self._transport.send(outgoing, deadline) as response:
-                exchange.begin(response.status, response.headers)
-                body = response.read()
-                if response.status != HTTP_OK:
-                    raise exchange.refused(body)
-                return body
-        except DeadlinePassedError as error:
-            raise exchange.timed_out() from error
-        except ConnectionLostError as error:
-            raise exchange.lost(error) from error
-        except AgentCallError as error:
-            error.rewrite(self._authorization.scrub)
-            raise
+        with exchange, self._transport.send(outgoing, deadline) as response:
+            exchange.begin(response.status, response.headers)
+            body = response.read()
+            if response.status != HTTP_OK:
+                raise exchange.refused(body)
+        return body
 
 
 class AnswerStream:

@@ -193,6 +193,7 @@ class ClientCore:
             deadline=deadline.renew(),
             clock=self._clock,
             origin=self._origin,
+            scrub=self._authorization.scrub,
             on_event=on_event,
         )
 

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from harness.clock import Clock
 
 
+class DeadlinePassedError(Exception):
+    """The deadline came in the middle of a response."""
+
+
+class ConnectionLostError(Exception):
+    """The connection broke in the middle of a response."""
+
+
 class Deadline:
     """When a call must be over, retries and waits included.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from harness.agents.assembly import AnswerBuilder
+from harness.agents.deadline import ConnectionLostError, DeadlinePassedError
 from harness.agents.errors import (
     AgentBadResponseError,
     AgentCallError,
@@ -34,12 +35,16 @@ Kind = Literal["refusal", "stream", "body"]
 
 
 class Exchange:
-    """What the bytes of one response mean.
+    """What the bytes of one response mean, and what it means when they fail.
+
+    Send and read in its `with` block: there a deadline that passes and a
+    connection that breaks become the call's error, unless the answer was whole.
 
     Args:
         deadline: When the call must be over.
         clock: Source of every timestamp.
         origin: Address of the workspace.
+        scrub: Takes the token out of what a server wrote.
         on_event: Called with the data of every stream event and when it was read.
     """
 
@@ -49,16 +54,40 @@ class Exchange:
         deadline: Deadline,
         clock: Clock,
         origin: str,
+        scrub: Callable[[str], str],
         on_event: Callable[[str, int], object] | None = None,
     ) -> None:
         self.builder = AnswerBuilder(sent_ns=clock.monotonic_ns(), origin=origin)
         self._deadline = deadline
+        self._scrub = scrub
         self._on_event = on_event
         self._clock = clock
         self._parser = SseParser()
         self._status = 0
         self._bytes_count = 0
         self._headers: Mapping[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> bool:
+        if error is None:
+            return False
+        if isinstance(error, AgentCallError):
+            error.rewrite(self._scrub)
+            return False
+        if isinstance(error, DeadlinePassedError):
+            call_error: AgentCallError = self._timed_out()
+        elif isinstance(error, ConnectionLostError):
+            call_error = self._lost(error)
+        else:
+            return False
+        if self.finished:
+            return True
+        call_error.rewrite(self._scrub)
+        raise call_error from error
 
     @property
     def finished(self) -> bool:
@@ -154,16 +183,14 @@ class Exchange:
             )
         return news
 
-    def timed_out(self) -> AgentTimeoutError:
-        """Return the error of a response that was given up."""
+    def _timed_out(self) -> AgentTimeoutError:
         return AgentTimeoutError(
             self._deadline.why(),
             request_id=self.builder.request_id,
             partial_text=self.builder.text,
         )
 
-    def lost(self, error: Exception) -> AgentStreamTruncatedError:
-        """Return the error of a response whose connection broke."""
+    def _lost(self, error: Exception) -> AgentStreamTruncatedError:
         return AgentStreamTruncatedError(
             f"the connection broke in the middle of the answer: {error}",
             request_id=self.builder.request_id,

@@ -33,13 +33,15 @@ class Item:
     def text(self) -> str:
         """The text so far, of all blocks."""
         if self._finished is not None:
-            return "".join(block.text for block in self._finished)
+            return "".join([block.text for block in self._finished])
         return "".join("".join(parts) for _, parts in sorted(self._deltas.items()))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks so far."""
         if self._finished is not None:
+            if not self._annotations:
+                return self._finished
             return tuple(
                 # Citations may have come as events of their own only.
                 block
@@ -71,7 +73,7 @@ class Item:
     def finish(self, blocks: tuple[Block, ...]) -> str | None:
         """Take the finished item's blocks; return their text if it is new."""
         self.done = True
-        text = "".join(block.text for block in blocks)
+        text = "".join([block.text for block in blocks])
         if not self._deltas or text == self.text:
             new = not self._deltas and self._finished is None and bool(text)
             self._finished = blocks
@@ -98,10 +100,10 @@ def blocks_of(item: Mapping[str, Any]) -> tuple[Block, ...]:
             continue
         text = part.get("text")
         if isinstance(text, str):
-            notes = [
-                note
-                for note in as_list(part.get("annotations"))
-                if isinstance(note, dict)
-            ]
-            blocks.append(Block(text=text, annotations=tuple(notes)))
+            notes = part.get("annotations")
+            if notes and isinstance(notes, list):
+                kept = [note for note in notes if isinstance(note, dict)]
+                blocks.append(Block(text, tuple(kept)))
+            else:
+                blocks.append(Block(text))
     return tuple(blocks)

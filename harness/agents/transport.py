@@ -7,12 +7,15 @@ a server that sends one byte now and then.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import httpcore2
 
-from harness.agents.deadline import Deadline
+from harness.agents.deadline import (
+    ConnectionLostError,
+    Deadline,
+    DeadlinePassedError,
+)
 from harness.agents.errors import (
     AgentBadResponseError,
     AgentCallError,
@@ -22,20 +25,18 @@ from harness.agents.errors import (
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+    )
 
 CONNECT_TIMEOUT_S = 5.0
 # Idle connections older than this may have been dropped by a load balancer.
 KEEPALIVE_S = 60.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
-
-
-class DeadlinePassedError(Exception):
-    """The deadline came in the middle of a response."""
-
-
-class ConnectionLostError(Exception):
-    """The connection broke in the middle of a response."""
 
 
 class Address:
@@ -55,12 +56,24 @@ class Address:
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.url = url
-        self.parts = httpcore2.URL(url)
+        self.parts = _Url(url)
         host = url.split("://", 1)[-1].split("/", 1)[0]
         self.headers = [
             (name.encode("ascii"), value.encode("ascii"))
             for name, value in {**headers, "Host": host}.items()
         ]
+
+
+class _Url(httpcore2.URL):
+    """An address whose origin is worked out once, not for every request."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._origin = super().origin
+
+    @property
+    def origin(self) -> httpcore2.Origin:
+        return self._origin
 
 
 class Outgoing(NamedTuple):
@@ -83,7 +96,7 @@ class Outgoing(NamedTuple):
 
 
 class RawResponse:
-    """A response whose body is still to be read.
+    """A response whose body is still to be read; closed by its `with` block.
 
     Attributes:
         status: HTTP status.
@@ -93,8 +106,15 @@ class RawResponse:
     def __init__(self, response: httpcore2.Response, deadline: Deadline) -> None:
         self.status = response.status
         self.headers = headers_of(response)
+        self._response = response
         self._stream: Any = response.stream
         self._deadline = deadline
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._response.close()
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body as it arrives.
@@ -155,9 +175,8 @@ class Transport:
             network_backend=_Backend(),
         )
 
-    @contextmanager
-    def send(self, outgoing: Outgoing, deadline: Deadline) -> Iterator[RawResponse]:
-        """Send a request and yield the response once its headers are read.
+    def send(self, outgoing: Outgoing, deadline: Deadline) -> RawResponse:
+        """Send a request and return the response once its headers are read.
 
         Raises:
             AgentConnectionError: If no response began.
@@ -178,10 +197,7 @@ class Transport:
             httpcore2.UnsupportedProtocol,
         ) as error:
             raise no_response(error, outgoing, deadline) from error
-        try:
-            yield RawResponse(response, deadline)
-        finally:
-            response.close()
+        return RawResponse(response, deadline)
 
     def close(self) -> None:
         """Close every connection."""
@@ -197,19 +213,46 @@ def request_of(
     are the deadline itself, so that each read is given what is left of the whole.
     """
     deadline.holds_head = bool(outgoing.body)
-    return httpcore2.Request(
-        outgoing.method,
-        outgoing.address.parts,
-        headers=[
+    return _Request(
+        outgoing,
+        [
             *outgoing.address.headers,
             (b"Authorization", authorization.encode("latin-1")),
             (b"Content-Length", b"%d" % len(outgoing.body)),
         ],
-        content=outgoing.body,
-        extensions={
-            "timeout": {"connect": deadline, "read": deadline, "write": deadline}
-        },
+        {"timeout": {"connect": deadline, "read": deadline, "write": deadline}},
     )
+
+
+class _Body:
+    """A body that both the engine for threads and the one for event loops send."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class _Request(httpcore2.Request):
+    """A request whose parts have the engine's own types already."""
+
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        headers: list[tuple[bytes, bytes]],
+        extensions: dict[str, Any],
+    ) -> None:
+        self.method = outgoing.method
+        self.url = outgoing.address.parts
+        self.headers = headers
+        self.stream = _Body(outgoing.body)
+        self.extensions = extensions
 
 
 def no_response(

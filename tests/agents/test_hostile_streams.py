@@ -34,7 +34,7 @@ def read(stream, *, cuts=()):
     """The answer of a stream that arrives cut at *cuts*."""
     clock = ManualClock()
     exchange = Exchange(
-        deadline=Deadline(60, clock=clock), clock=clock, origin="https://x"
+        deadline=Deadline(60, clock=clock), clock=clock, origin="https://x", scrub=str
     )
     assert exchange.begin(200, {"content-type": "text/event-stream"}) == "stream"
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
@@ -140,7 +140,9 @@ def test_endless_stream_ends_before_the_memory_does(monkeypatch):
 
 def test_encoded_answer_is_named_and_not_guessed_at():
     clock = ManualClock()
-    exchange = Exchange(deadline=Deadline(60, clock=clock), clock=clock, origin="x")
+    exchange = Exchange(
+        deadline=Deadline(60, clock=clock), clock=clock, origin="x", scrub=str
+    )
     head = {"content-type": "text/event-stream", "content-encoding": "gzip"}
     with pytest.raises(AgentBadResponseError, match="gzip"):
         exchange.begin(200, head)
