@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from harness.reports.record import EnvironmentBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from harness.load.surroundings import Surroundings
 
 # Past these a run says more of the machine than of the code. Below them noise widens
 # the interval, and that is enough.
@@ -26,35 +29,74 @@ _PROCESSORS = Path("/sys/devices/system/cpu")
 _US_PER_S = 1_000_000
 
 
-def watch_environment() -> Callable[[], EnvironmentBlock]:
-    """Start watching; the function returned says what happened until it is called."""
-    finish_surroundings = watch_surroundings()
-    process = psutil.Process()
-    began_ns = SYSTEM_CLOCK.monotonic_ns()
-    load_before = psutil.getloadavg()[0]
-    switches_before = process.num_ctx_switches().involuntary
-    throttled_before, heat_before = _throttled_s(), _thermal_throttles()
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """What happened between two looks at the machine."""
 
-    def finish() -> EnvironmentBlock:
-        wall_s = max(1e-9, (SYSTEM_CLOCK.monotonic_ns() - began_ns) / NS_PER_S)
-        around = finish_surroundings()
-        switches = process.num_ctx_switches().involuntary - switches_before
+    wall_s: float
+    around: Surroundings
+    switches: int
+
+
+class EnvironmentWatch:
+    """Watches the machine from when it is made until `finish`, but for pauses.
+
+    A run that takes turns with another one waits while the other works: that work is
+    no disturbance, so the watch is paused meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._load_before = psutil.getloadavg()[0]
+        self._throttled_before, self._heat_before = _throttled_s(), _thermal_throttles()
+        self._stretches: list[_Stretch] = []
+        self._end_stretch: Callable[[], _Stretch] | None = None
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on watching."""
+        if self._end_stretch is not None:
+            return
+        finish_surroundings = watch_surroundings()
+        began_ns = SYSTEM_CLOCK.monotonic_ns()
+        before = self._process.num_ctx_switches().involuntary
+
+        def end() -> _Stretch:
+            wall_s = max(1e-9, (SYSTEM_CLOCK.monotonic_ns() - began_ns) / NS_PER_S)
+            switches = self._process.num_ctx_switches().involuntary - before
+            return _Stretch(wall_s, finish_surroundings(), switches)
+
+        self._end_stretch = end
+
+    def pause(self) -> None:
+        """Leave out what happens until `resume`."""
+        if self._end_stretch is not None:
+            self._stretches.append(self._end_stretch())
+            self._end_stretch = None
+
+    def finish(self) -> EnvironmentBlock:
+        """Stop watching and say what happened."""
+        self.pause()
+        wall_s = sum(stretch.wall_s for stretch in self._stretches)
         throttled, heat = _throttled_s(), _thermal_throttles()
+        switches = sum(stretch.switches for stretch in self._stretches)
         block = EnvironmentBlock(
-            load_1min=(round(load_before, 2), round(psutil.getloadavg()[0], 2)),
-            others=around.others,
-            stolen=around.stolen,
-            throttled_s=_since(throttled_before, throttled),
+            load_1min=(round(self._load_before, 2), round(psutil.getloadavg()[0], 2)),
+            others=self._share(lambda around: around.others, wall_s),
+            stolen=self._share(lambda around: around.stolen, wall_s),
+            throttled_s=_since(self._throttled_before, throttled),
             thermal_throttles=None
-            if heat is None or heat_before is None
-            else heat - heat_before,
+            if heat is None or self._heat_before is None
+            else heat - self._heat_before,
             involuntary_switches_per_s=round(switches / wall_s, 1),
-            affinity_count=_affinity_count(process),
+            affinity_count=_affinity_count(self._process),
         )
         doubts = doubts_about_environment(block, wall_s=wall_s)
         return block.model_copy(update={"doubts": doubts})
 
-    return finish
+    def _share(self, of: Callable[[Surroundings], float], wall_s: float) -> float:
+        total = sum(of(stretch.around) * stretch.wall_s for stretch in self._stretches)
+        return round(total / wall_s, 4)
 
 
 def doubts_about_environment(block: EnvironmentBlock, *, wall_s: float) -> list[str]:

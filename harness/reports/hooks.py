@@ -274,6 +274,7 @@ def _journal(config: pytest.Config, state: ReportState) -> Journal:
                 "version": pytest_benchmark.__version__,
             },
             smoke=bool(config.option.smoke),
+            watch=state.watch,
         )
     return state.journal
 

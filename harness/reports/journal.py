@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
-from harness.reports.environment import watch_environment
+from harness.reports.environment import EnvironmentWatch
 from harness.reports.record import BLOCK, EnvironmentBlock, RunBlock
 from harness.reports.store import UNFINISHED, write_report
 
@@ -29,6 +29,7 @@ class Journal:
         pid: Process id, to keep two runs of one second apart.
         header: The top level of a report: machine_info, commit_info, version.
         smoke: Whether smoke values are used.
+        watch: What watches the machine since the run began; default: from now on.
         clock: Gives the time of the run.
     """
 
@@ -39,6 +40,7 @@ class Journal:
         pid: int,
         header: dict[str, Any],
         smoke: bool,
+        watch: EnvironmentWatch | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         started = clock.now().astimezone(UTC)
@@ -47,7 +49,7 @@ class Journal:
         self.records: dict[str, dict[str, Any]] = {}
         self._header = {**header, "datetime": started.isoformat()}
         self._smoke = smoke
-        self._finish_watching = watch_environment()
+        self._watch = watch or EnvironmentWatch()
         self._environment: EnvironmentBlock | None = None
 
     def add(self, record: dict[str, Any]) -> None:
@@ -74,7 +76,7 @@ class Journal:
     def document(self, *, complete: bool) -> dict[str, Any]:
         """Return the report so far."""
         if complete and self._environment is None:
-            self._environment = self._finish_watching()
+            self._environment = self._watch.finish()
         block = RunBlock(
             complete=complete,
             smoke=self._smoke,

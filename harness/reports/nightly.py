@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import ReportError
-from harness.reports.experiments.running import run_once
+from harness.reports.experiments.running import Launch, run_once
 from harness.reports.history.analysis import history_of
 from harness.reports.history.words import change_line, drift_line
 from harness.reports.store import next_report_path, saved_reports
@@ -105,9 +105,8 @@ def measure_night(
             say(f"run {number + 1} of {runs}")
             target = Path(scratch) / f"{number}.json"
             hash_seed = int(rng.integers(1, 2**32 - 1))
-            machine_id = run_once(
-                side, cases, target=target, hash_seed=hash_seed, options=options
-            )
+            launch = Launch(side=side, target=target, options=tuple(options))
+            machine_id = run_once(launch, cases, hash_seed=hash_seed)
             path = next_report_path(folder, machine_id, SAVED_AS)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(target.read_bytes())

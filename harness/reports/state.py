@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.reports.baseline import BaselineChoice
+    from harness.reports.environment import EnvironmentWatch
     from harness.reports.journal import Journal
 
 
@@ -25,6 +26,7 @@ class ReportState:
         baseline: What this run is compared with; None if not asked for.
         journal: The report in progress; None until the first case ends.
         deselected: Node ids left out by `-k` or `-m`.
+        watch: Watches the machine from the first case on.
         messages: Lines for the end of the run.
         session: The pytest session once it ends; its exit status is ours to set.
     """
@@ -36,6 +38,7 @@ class ReportState:
     include_data: bool = False
     baseline: BaselineChoice | None = None
     journal: Journal | None = None
+    watch: EnvironmentWatch | None = None
     deselected: set[str] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
     session: Any = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from harness.reports.experiments.running import run_once, sign_pair
+from harness.reports.experiments.running import Launch, run_each, sign_pair
 from harness.reports.verdict.judge import LEVEL, compare_runs
 from harness.reports.verdict.reading import read_run
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Is told how far an experiment is."""
 
-    def started(self, pair: Pair, side: str) -> None:
-        """A run begins."""
+    def started(self, pair: Pair) -> None:
+        """The runs of a pair begin."""
 
     def estimated(self, pairs_done: int, change: float | None) -> None:
         """A pair is complete; *change* is the median over the cases so far."""
@@ -44,6 +44,8 @@ class Experiment:
         cases: What pytest is asked to run.
         options: Further arguments for pytest, the same for both sides.
         schedule: Declared before the first run.
+        by_case: Whether the two runs of a pair take turns case by case; if not, one
+            whole run comes after the other.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Experiment:
     cases: tuple[str, ...]
     options: tuple[str, ...]
     schedule: Schedule
+    by_case: bool = True
 
 
 def run_experiment(
@@ -79,9 +82,9 @@ def run_experiment(
     looks = experiment.schedule.looks
     runs: dict[str, list[Run]] = {"A": [], "B": []}
     for pair in experiment.schedule.pairs:
-        for side in pair.order:
-            progress.started(pair, side)
-            runs[side].append(_run(experiment, pair, side))
+        progress.started(pair)
+        for side, run in zip("AB", _run_pair(experiment, pair), strict=True):
+            runs[side].append(run)
         done = pair.index + 1
         progress.estimated(done, change_so_far(runs["A"], runs["B"]))
         if done in looks:
@@ -99,25 +102,37 @@ def run_experiment(
     raise AssertionError(msg)
 
 
-def _run(experiment: Experiment, pair: Pair, side: str) -> Run:
-    built = experiment.sides["AB".index(side)]
-    target = experiment.folder / side / f"{pair.index + 1:04d}_{side}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    run_once(
-        built,
+def _run_pair(experiment: Experiment, pair: Pair) -> list[Run]:
+    launches = [
+        Launch(
+            side=built,
+            target=experiment.folder / side / f"{pair.index + 1:04d}_{side}.json",
+            options=experiment.options,
+        )
+        for side, built in zip("AB", experiment.sides, strict=True)
+    ]
+
+    def order(case: int, _count: int) -> list[int]:
+        """Every other case the other way round: no side pays for all first times."""
+        first_is_a = (pair.order == "AB") == (case % 2 == 0)
+        return [0, 1] if first_is_a else [1, 0]
+
+    run_each(
+        launches,
         experiment.cases,
-        target=target,
         hash_seed=pair.hash_seed,
-        options=experiment.options,
+        order=order,
+        by_case=experiment.by_case,
     )
-    sign_pair(
-        target,
-        experiment=experiment.name,
-        pair=pair,
-        side=side,
-        variant=built.variant.text,
-    )
-    return read_run(target)
+    for side, launch in zip("AB", launches, strict=True):
+        sign_pair(
+            launch.target,
+            experiment=experiment.name,
+            pair=pair,
+            side=side,
+            variant=launch.side.variant.text,
+        )
+    return [read_run(launch.target) for launch in launches]
 
 
 def change_so_far(old: Sequence[Run], new: Sequence[Run]) -> float | None:
@@ -152,6 +167,7 @@ def _declare(experiment: Experiment) -> None:
         "cases": experiment.cases,
         "options": experiment.options,
         "rule": experiment.schedule.rule,
+        "by_case": experiment.by_case,
         **asdict(experiment.schedule),
     }
     path = experiment.folder / "plan.json"

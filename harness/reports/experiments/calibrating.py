@@ -11,7 +11,7 @@ import numpy as np
 from harness.errors import ConfigError
 from harness.reports.experiments.known_rates import RATES_FILE
 from harness.reports.experiments.rates import FALSE_ALARMS_MAX, Block, GateRates
-from harness.reports.experiments.running import run_once
+from harness.reports.experiments.running import Launch, run_each
 from harness.reports.verdict.reading import read_run
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Trial:
         blocks: Blocks to measure.
         slowdowns: Shares by which a run is made slower, ascending.
         seed: Of the orders.
+        by_case: As in `harness.reports.experiments.ab.Experiment`.
     """
 
     side: Built
@@ -43,6 +44,7 @@ class Trial:
     blocks: int
     slowdowns: tuple[float, ...]
     seed: int
+    by_case: bool = True
 
 
 def parse_slowdowns(text: str) -> tuple[float, ...]:
@@ -65,7 +67,7 @@ def parse_slowdowns(text: str) -> tuple[float, ...]:
     return tuple(sorted(set(found)))
 
 
-def measure_blocks(trial: Trial, *, say: Callable[[int, str], None]) -> list[Block]:
+def measure_blocks(trial: Trial, *, say: Callable[[int], None]) -> list[Block]:
     """Run every block: twice as it is, once per slowdown, in an order left to chance.
 
     Runs without a slowdown carry the injection too, with nothing to add, so that its
@@ -73,7 +75,7 @@ def measure_blocks(trial: Trial, *, say: Callable[[int, str], None]) -> list[Blo
 
     Args:
         trial: What to run.
-        say: Told the number of the block and which run of it begins.
+        say: Told the number of the block that begins.
 
     Raises:
         ReportError: If a run leaves no report.
@@ -84,19 +86,26 @@ def measure_blocks(trial: Trial, *, say: Callable[[int, str], None]) -> list[Blo
     blocks = []
     for number in range(trial.blocks):
         hash_seed = int(rng.integers(1, 2**32 - 1))
-        runs: dict[str, Any] = {}
-        for index in rng.permutation(len(kinds)):
-            say(number, kinds[index])
-            target = trial.folder / kinds[index] / f"{number + 1:04d}_run.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            run_once(
-                trial.side,
-                trial.cases,
-                target=target,
-                hash_seed=hash_seed,
-                options=(*trial.options, f"--slow-down={shares[index]:g}"),
+        say(number)
+        launches = [
+            Launch(
+                side=trial.side,
+                target=trial.folder / kind / f"{number + 1:04d}_run.json",
+                options=(*trial.options, f"--slow-down={share:g}"),
             )
-            runs[kinds[index]] = read_run(target)
+            for kind, share in zip(kinds, shares, strict=True)
+        ]
+        run_each(
+            launches,
+            trial.cases,
+            hash_seed=hash_seed,
+            order=lambda _case, count: [int(i) for i in rng.permutation(count)],
+            by_case=trial.by_case,
+        )
+        runs = {
+            kind: read_run(launch.target)
+            for kind, launch in zip(kinds, launches, strict=True)
+        }
         blocks.append(_block(runs, trial.slowdowns))
     return blocks
 

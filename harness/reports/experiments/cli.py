@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from harness.reports.experiments.schedule import Pair, Schedule
 
 DEFAULT_CASES = ("benchmarks",)
+Interleave = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cases|runs",
+        help="cases: the runs that belong together take turns case by case, only one "
+        "working at a time. runs: one whole run after the other. auto: cases, unless "
+        "they would share a server.",
+    ),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -73,13 +82,12 @@ class TerminalProgress:
         """Take the bar away."""
         self._bar.stop()
 
-    def started(self, pair: Pair, side: str) -> None:
-        """Show which run begins."""
-        done = 2 * pair.index + pair.order.index(side)
+    def started(self, pair: Pair) -> None:
+        """Show which pair begins."""
         self._bar.update(
             self._task,
-            completed=done,
-            description=f"pair {pair.index + 1}/{self._count} {pair.order}: {side}",
+            completed=2 * pair.index,
+            description=f"pair {pair.index + 1}/{self._count} {pair.order}",
         )
 
     def estimated(self, pairs_done: int, change: float | None) -> None:
@@ -122,6 +130,7 @@ def ab(  # a command's options are its interface
     pytest_args: Annotated[
         str, typer.Option("--pytest-args", help="Further arguments for both sides.")
     ] = "",
+    interleave: Interleave = "auto",
     reports: Reports = None,
     output: Outputs = None,
     allow_missing: AllowMissing = False,
@@ -129,9 +138,9 @@ def ab(  # a command's options are its interface
 ) -> None:
     """Run two variants against each other, and say what differs.
 
-    Both are built first. Then pairs of fresh processes run, each pair in an order left
-    to chance, with one PYTHONHASHSEED for both of its runs. When it ends is declared
-    before the first run and written into plan.json.
+    Both are built first. Then pairs of fresh processes run, taking turns case by case
+    in an order left to chance, with one PYTHONHASHSEED for both of its runs. When it
+    ends is declared before the first run and written into plan.json.
 
     Exit codes as of `lakegauge compare`.
     """
@@ -139,6 +148,7 @@ def ab(  # a command's options are its interface
 
     from harness.reports.experiments.ab import Experiment, run_experiment
     from harness.reports.experiments.building import built
+    from harness.reports.experiments.interleaving import takes_turns
     from harness.reports.experiments.known_rates import with_known_rates
     from harness.reports.experiments.schedule import make_schedule
     from harness.reports.experiments.variants import variant_of
@@ -159,6 +169,7 @@ def ab(  # a command's options are its interface
         tempfile.TemporaryDirectory(prefix="lakegauge-ab-") as scratch,
         built(variants, root=root, scratch=Path(scratch), say=_say) as sides,
     ):
+        by_case, reason = takes_turns(interleave, (a, b, pytest_args), sides)
         experiment = Experiment(
             name=name,
             folder=folder,
@@ -166,8 +177,10 @@ def ab(  # a command's options are its interface
             cases=tuple(cases or DEFAULT_CASES),
             options=tuple(shlex.split(pytest_args)),
             schedule=schedule,
+            by_case=by_case,
         )
-        _say(f"A: {a}; B: {b}; {schedule.rule}; reports in {folder}")
+        how_paired = "case by case" if by_case else f"whole runs: {reason}"
+        _say(f"A: {a}; B: {b}; {schedule.rule}; {how_paired}; reports in {folder}")
         with TerminalProgress(schedule) as progress:
             comparison = run_experiment(experiment, progress=progress, **how)
     comparison = with_known_rates(comparison, reports_folder(reports))
@@ -204,6 +217,7 @@ def calibrate(  # a command's options are its interface
     pytest_args: Annotated[
         str, typer.Option("--pytest-args", help="Further arguments for every run.")
     ] = "",
+    interleave: Interleave = "auto",
     reports: Reports = None,
 ) -> None:
     """Measure the gate itself on this machine: its false alarms and its power.
@@ -220,6 +234,7 @@ def calibrate(  # a command's options are its interface
 
     from harness.reports.experiments import calibrating
     from harness.reports.experiments.building import Built
+    from harness.reports.experiments.interleaving import takes_turns
     from harness.reports.experiments.rates import gate_rates
     from harness.reports.experiments.variants import variant_of
     from harness.settings.files import project_root
@@ -233,23 +248,27 @@ def calibrate(  # a command's options are its interface
     folder = reports_folder(reports)
     selection = tuple(cases or DEFAULT_CASES)
     if again is None:
+        side = Built(
+            variant=variant_of("."),
+            python=Path(sys.executable),
+            folder=project_root(cwd) or cwd,
+        )
+        # The working tree is this very lakegauge, though it has no revision's name.
+        by_case, _ = takes_turns(interleave, (pytest_args,), ())
         trial = calibrating.Trial(
-            side=Built(
-                variant=variant_of("."),
-                python=Path(sys.executable),
-                folder=project_root(cwd) or cwd,
-            ),
+            side=side,
             folder=folder / "calibrate" / f"{now:%Y%m%d_%H%M%S}",
             cases=selection,
             options=tuple(shlex.split(pytest_args)),
             blocks=blocks,
             slowdowns=shares,
             seed=seed,
+            by_case=by_case,
         )
         _say(f"{blocks} blocks of {2 + len(shares)} runs in {trial.folder}")
         home = trial.folder
         measured = calibrating.measure_blocks(
-            trial, say=lambda n, kind: _say(f"block {n + 1} of {blocks}: {kind}")
+            trial, say=lambda n: _say(f"block {n + 1} of {blocks}")
         )
     else:
         home = again

@@ -1,20 +1,31 @@
-"""pytest's side of an experiment: a slowdown put in on purpose."""
+"""pytest's side of an experiment: taking turns, and a slowdown put in on purpose."""
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ReportError
 from harness.load.injection import inject_slowdown
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from harness.reports.experiments.turns import TurnTaker
+
+
 _SHARE_MAX = 10.0
+_TURNS: pytest.StashKey[TurnTaker] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of an injected slowdown."""
-    parser.getgroup("lakegauge").addoption(
+    """Add the options of an experiment."""
+    group = parser.getgroup("lakegauge")
+    # Given by `lakegauge ab` and `calibrate` to the runs they start.
+    group.addoption("--take-turns", type=int, default=None, help=argparse.SUPPRESS)
+    group.addoption(
         "--slow-down",
         default=None,
         metavar="SHARE",
@@ -33,6 +44,42 @@ def pytest_lakegauge_preflight(config: pytest.Config, items: list[pytest.Item]) 
     """
     del items
     inject_slowdown(_share_of(config))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the experiment which cases are to come."""
+    descriptor = session.config.option.take_turns
+    if descriptor is None or session.config.option.collectonly:
+        return
+    from harness.reports.experiments.turns import TurnTaker
+
+    turns = session.config.stash[_TURNS] = TurnTaker(descriptor)
+    turns.announce([item.nodeid for item in session.items])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for this run's turn; what the others do meanwhile disturbs nobody."""
+    from harness.reports.fixtures import is_benchmark
+    from harness.reports.hooks import STATE
+
+    state = item.config.stash.get(STATE, None)
+    turns = item.config.stash.get(_TURNS, None)
+    watch = state.watch if state is not None else None
+    if turns is not None:
+        if watch is not None:
+            watch.pause()
+        try:
+            turns.take(item.nodeid)
+        except ReportError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
+    if watch is not None:
+        watch.resume()
+    elif state is not None and is_benchmark(item):
+        from harness.reports.environment import EnvironmentWatch
+
+        state.watch = EnvironmentWatch()
+    return (yield)
 
 
 def pytest_unconfigure() -> None:

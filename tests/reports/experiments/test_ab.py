@@ -74,7 +74,7 @@ class Project:
             cwd=self.root,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             # The tests share their machine with others.
             env=environment | {"LAKEGAUGE_ENVIRONMENT_GUARD": "note"} | environ,
@@ -104,6 +104,9 @@ def test_two_revisions_are_built_run_in_pairs_and_judged(project):
     assert "looks after 3, 6, 9 pairs, each at 1/3 of the level" in done.stderr
     assert "pair 3 of 9: B against A: " in done.stderr
     assert "(an estimate, no verdict)" in done.stderr
+    assert "level; ends early only when every case is settled; case by case" in (
+        done.stderr
+    )
     reports = project.reports()
     assert len(reports) == 6
     places = [report["lakegauge"]["pair"] for report in reports]
@@ -124,7 +127,7 @@ def test_two_revisions_are_built_run_in_pairs_and_judged(project):
 def test_two_settings_are_compared_though_nothing_else_differs(project):
     done = project.ab(
         *("SUBJECT_FACTOR=1", "SUBJECT_FACTOR=0.5", "--pairs=3"),
-        "--output=verdict.json",
+        *("--output=verdict.json", "--interleave=runs"),
     )
     assert done.returncode == 0, done.stderr
     assert "VERDICT: 2 improved" in done.stdout
@@ -134,7 +137,36 @@ def test_two_settings_are_compared_though_nothing_else_differs(project):
         next((project.root / "reports").glob("ab/*/plan.json")).read_text()
     )
     assert plan["rule"] == "3 pairs, one look at the end"
+    assert plan["by_case"] is False
     assert plan["sides"]["B"]["variant"] == "SUBJECT_FACTOR=0.5"
+
+
+def test_the_runs_of_a_pair_live_at_once_and_only_one_works_at_a_time(project):
+    """Each case notes when it worked; neighbours in time are the two of one case."""
+    (project.root / "benchmarks" / "test_cases.py").write_text(
+        "import os\n"
+        "import pytest\n"
+        "@pytest.mark.parametrize('name', ['x', 'y', 'z'])\n"
+        "def test_case(record_durations, name):\n"
+        "    line = os.open('../log', os.O_CREAT | os.O_APPEND | os.O_WRONLY)\n"
+        "    side = os.environ['SUBJECT_SIDE']\n"
+        "    os.write(line, f'begin {name} {side} '.encode())\n"
+        "    record_durations([0.01] * 400, measure='x', wall_s=1.0)\n"
+        "    os.write(line, f'end {name} {side}\\n'.encode())\n"
+    )
+    done = project.ab("SUBJECT_SIDE=A", "SUBJECT_SIDE=B", "--pairs=2", "--seed=1")
+    assert done.returncode == 0, done.stderr
+    lines = (project.root.parent / "log").read_text().splitlines()
+    assert len(lines) == 12
+    orders = []
+    for first, second in zip(lines[::2], lines[1::2], strict=True):
+        (_, case, side, _, *ended), (_, *other) = first.split(), second.split()
+        assert ended == [case, side]
+        assert other[0] == case
+        assert {side, other[1]} == {"A", "B"}
+        orders.append(side + other[1])
+    # Every other case the other way round, and each case once so and once so.
+    assert {*zip(orders[:3], orders[3:], strict=True)} == {("AB", "BA"), ("BA", "AB")}
 
 
 def test_options_of_pytest_and_environments_are_sides_too(project):

@@ -132,7 +132,7 @@ def test_the_command_measures_the_gate_and_keeps_what_it_found(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             env=environment | {"LAKEGAUGE_ENVIRONMENT_GUARD": "note"},
         )

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from harness.reports.environment import doubts_about_environment, watch_environment
+from harness.load.surroundings import Surroundings
+from harness.reports.environment import EnvironmentWatch, doubts_about_environment
 from harness.reports.record import BLOCK, EnvironmentBlock
 
 SERIES = """
@@ -127,8 +128,23 @@ def test_a_calm_environment_is_no_doubt():
 
 
 def test_the_guard_sees_what_this_process_was_allowed():
-    finish = watch_environment()
-    block = finish()
+    block = EnvironmentWatch().finish()
     assert block.affinity_count >= 1
     assert block.load_1min[0] >= 0
     assert block.involuntary_switches_per_s >= 0
+
+
+def test_the_guard_leaves_out_what_others_did_while_it_was_paused(monkeypatch):
+    """A run that takes turns waits while the other works: that disturbs nobody."""
+    shares = iter([0.2, 0.2])
+    monkeypatch.setattr(
+        "harness.reports.environment.watch_surroundings",
+        lambda: lambda: Surroundings(others=next(shares), stolen=0.0),
+    )
+    watch = EnvironmentWatch()
+    watch.pause()
+    watch.pause()
+    watch.resume()
+    watch.resume()
+    assert watch.finish().others == 0.2
+    assert list(shares) == []
