@@ -22,7 +22,7 @@ def run(**changes):
     random = np.random.default_rng(5)
     return run_open_loop(
         lambda _: clock.advance(random.exponential(0.001)),
-        constant_arrivals(rate_per_s=200, duration_s=25),
+        constant_arrivals(rate_per_s=200, duration_s=50),
         workers=1,
         clock=clock,
         **changes,
