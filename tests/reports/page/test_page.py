@@ -187,14 +187,17 @@ def test_page_of_two_hundred_cases_is_small_and_its_time_grows_with_the_cases(
     """Under 2 MB; ten times the cases take no more than twenty times as long."""
     few = [record(f"test_{i}", group=f"g{i // 4}") for i in range(20)]
     many = [record(f"test_{i}", group=f"g{i // 4}") for i in range(200)]
-    started = time.process_time()
-    page_of(few, old=few)
-    of_few = time.process_time() - started
-    started = time.process_time()
-    page = page_of(many, old=many)
-    of_many = time.process_time() - started
 
-    assert len(page.encode()) < 2_000_000
+    def cpu_s(records):
+        started = time.process_time()
+        page_of(records, old=records)
+        return time.process_time() - started
+
+    # The least of three each: neighbours on the machine only ever add.
+    turns = [(cpu_s(few), cpu_s(many)) for _ in range(3)]
+    of_few, of_many = (min(times) for times in zip(*turns, strict=True))
+
+    assert len(page_of(many, old=many).encode()) < 2_000_000
     assert of_many < 20 * of_few
 
 
