@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.agents.deadline import Deadline
     from harness.agents.retry import Course
     from harness.agents.transport import Outgoing
+    from harness.settings.proxy import Proxy
 
 
 class AsyncAgentClient(ClientCore):
@@ -36,13 +37,22 @@ class AsyncAgentClient(ClientCore):
     `ClientCore` says what it takes; its methods do what those of `AgentClient` do.
     """
 
-    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
+    def _open(
+        self,
+        *,
+        keeps_open: bool,
+        ssl_context: ssl.SSLContext | None,
+        proxy: Proxy | None,
+    ) -> None:
         try:
             from harness.agents.async_transport import AsyncTransport
         except ModuleNotFoundError as error:
             raise not_installed(error) from error
         self._transport = AsyncTransport(
-            authorize=self._header, ssl_context=ssl_context, keeps_open=keeps_open
+            authorize=self._header,
+            ssl_context=ssl_context,
+            keeps_open=keeps_open,
+            proxy=proxy,
         )
 
     async def __aenter__(self) -> Self:

@@ -11,15 +11,19 @@ from harness.agents.deadline import (
     Deadline,
     DeadlinePassedError,
 )
+from harness.agents.no_response import (
+    CONNECT_TIMEOUT_S,
+    no_response,
+    proxy_of,
+    reason,
+    via_of,
+)
 from harness.agents.transport import (
     BODY_BYTES_MAX,
-    CONNECT_TIMEOUT_S,
     KEEPALIVE_S,
     Outgoing,
     headers_of,
     left_s,
-    no_response,
-    reason,
     request_of,
 )
 
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
         Callable,
         Iterable,
     )
+
+    from harness.settings.proxy import Proxy
 
 
 class AsyncRawResponse:
@@ -89,13 +95,16 @@ class AsyncTransport:
         authorize: Callable[[], Awaitable[str]],
         ssl_context: ssl.SSLContext | None = None,
         keeps_open: bool = True,
+        proxy: Proxy | None = None,
     ) -> None:
         self._authorize = authorize
+        self._via = via_of(proxy)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
             max_keepalive_connections=None if keeps_open else 0,
             keepalive_expiry=KEEPALIVE_S,
+            proxy=proxy_of(proxy),
             network_backend=_Backend(),
         )
 
@@ -115,8 +124,9 @@ class AsyncTransport:
             httpcore2.NetworkError,
             httpcore2.ProtocolError,
             httpcore2.UnsupportedProtocol,
+            httpcore2.ProxyError,
         ) as error:
-            raise no_response(error, outgoing, deadline) from error
+            raise no_response(error, outgoing, deadline, via=self._via) from error
         return AsyncRawResponse(response, deadline)
 
     async def aclose(self) -> None:
@@ -168,7 +178,11 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> None:
         if not buffer:
             return
-        if isinstance(timeout, Deadline) and timeout.holds_head:
+        if (
+            isinstance(timeout, Deadline)
+            and timeout.holds_head
+            and not buffer.startswith(b"CONNECT ")
+        ):
             timeout.holds_head, self._head = False, buffer
             return
         if self._head:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.agents.deadline import Deadline
     from harness.agents.retry import Course
     from harness.agents.transport import Outgoing
+    from harness.settings.proxy import Proxy
 
 __all__ = ["AgentClient", "AnswerStream", "require_endpoint"]
 
@@ -36,7 +37,13 @@ class AgentClient(ClientCore):
     `ClientCore` says what it takes.
     """
 
-    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
+    def _open(
+        self,
+        *,
+        keeps_open: bool,
+        ssl_context: ssl.SSLContext | None,
+        proxy: Proxy | None,
+    ) -> None:
         try:
             from harness.agents.transport import Transport
         except ModuleNotFoundError as error:
@@ -45,6 +52,7 @@ class AgentClient(ClientCore):
             authorize=self._authorization.header,
             ssl_context=ssl_context,
             keeps_open=keeps_open,
+            proxy=proxy,
         )
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from harness.agents.questions import (
 from harness.agents.retry import Course, RetryPolicy
 from harness.clock import SYSTEM_CLOCK
 from harness.errors import ConfigError
+from harness.settings.proxy import proxy_for
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from harness.agents.transport import Address, Outgoing
     from harness.clock import Clock
     from harness.settings import AgentSettings, DatabricksSettings
+    from harness.settings.proxy import Proxy
 
 _HEADERS = {
     "Content-Type": "application/json",
@@ -68,6 +70,8 @@ class ClientCore:
             "auto", which goes by its name (ka-..., mas-...) and else asks the
             workspace once for its task.
         keeps_open: Whether connections are used again; False only to measure that.
+        proxy: Asked to pass requests on; `from_settings` takes the one that the
+            environment names (HTTPS_PROXY, NO_PROXY).
         ca_pem: Roots to trust for https instead of the system's, in PEM.
         clock: Source of every timestamp.
         random: Source of the back-off's jitter.
@@ -91,6 +95,7 @@ class ClientCore:
         breaker: CircuitBreaker | None = None,
         route: Route = "responses",
         keeps_open: bool = True,
+        proxy: Proxy | None = None,
         ca_pem: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         random: Random | None = None,
@@ -117,12 +122,19 @@ class ClientCore:
         if route == "auto":
             self._route = route_of_name(model) or "auto"
         self._authorization = authorization_of(token)
+        self._proxy = proxy
         self._addresses: dict[tuple[Route, bool], Address] = {}
         self._clock = clock
         self._random = random or SystemRandom()
-        self._open(keeps_open=keeps_open, ssl_context=_trusting(ca_pem))
+        self._open(keeps_open=keeps_open, ssl_context=_trusting(ca_pem), proxy=proxy)
 
-    def _open(self, *, keeps_open: bool, ssl_context: ssl.SSLContext | None) -> None:
+    def _open(
+        self,
+        *,
+        keeps_open: bool,
+        ssl_context: ssl.SSLContext | None,
+        proxy: Proxy | None,
+    ) -> None:
         raise NotImplementedError
 
     @classmethod
@@ -163,6 +175,7 @@ class ClientCore:
             "max_retries": settings.max_retries,
             "retry_delay_s": settings.retry_delay_s,
             "route": "auto",
+            "proxy": proxy_for(base_url),
             **{name: v for name, v in options.items() if v is not None},
         }
         return cls(base_url=base_url, token=token, model=model, **arguments)
@@ -193,9 +206,15 @@ class ClientCore:
             deadline=deadline.renew(),
             clock=self._clock,
             origin=self._origin,
-            scrub=self._authorization.scrub,
+            scrub=self._scrub,
             on_event=on_event,
         )
+
+    def _scrub(self, text: str) -> str:
+        """Return *text* without the token and the proxy's password."""
+        if self._proxy is not None:
+            text = self._proxy.scrub(text)
+        return self._authorization.scrub(text)
 
     def _outgoing(
         self,

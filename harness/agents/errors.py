@@ -166,6 +166,13 @@ class AgentConnectionError(AgentCallError):
     advice = "check DATABRICKS_BASE_URL and that the host can be reached"
 
 
+class AgentProxyError(AgentCallError):
+    """The proxy between us and the endpoint refuses to connect."""
+
+    classification = _kind("configuration", "high", "permanent")
+    advice = "check user and password in HTTPS_PROXY, or name the host in NO_PROXY"
+
+
 class AgentStreamTruncatedError(AgentCallError):
     """The stream ended before its end marker; see `partial_text`."""
 

@@ -16,11 +16,13 @@ from harness.agents.deadline import (
     Deadline,
     DeadlinePassedError,
 )
-from harness.agents.errors import (
-    AgentBadResponseError,
-    AgentCallError,
-    AgentConnectionError,
-    AgentTimeoutError,
+from harness.agents.errors import AgentConnectionError
+from harness.agents.no_response import (
+    CONNECT_TIMEOUT_S,
+    no_response,
+    proxy_of,
+    reason,
+    via_of,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-CONNECT_TIMEOUT_S = 5.0
+    from harness.settings.proxy import Proxy
+
 # Idle connections older than this may have been dropped by a load balancer.
 KEEPALIVE_S = 60.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -157,6 +160,7 @@ class Transport:
         ssl_context: For https; None for the system's certificates.
         keeps_open: Whether connections are used again; False only to measure what
             that saves.
+        proxy: Asked to pass requests on; None to connect directly.
     """
 
     def __init__(
@@ -165,13 +169,16 @@ class Transport:
         authorize: Callable[[], str],
         ssl_context: ssl.SSLContext | None = None,
         keeps_open: bool = True,
+        proxy: Proxy | None = None,
     ) -> None:
         self._authorize = authorize
+        self._via = via_of(proxy)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
             max_keepalive_connections=None if keeps_open else 0,
             keepalive_expiry=KEEPALIVE_S,
+            proxy=proxy_of(proxy),
             network_backend=_Backend(),
         )
 
@@ -195,8 +202,9 @@ class Transport:
             httpcore2.NetworkError,
             httpcore2.ProtocolError,
             httpcore2.UnsupportedProtocol,
+            httpcore2.ProxyError,
         ) as error:
-            raise no_response(error, outgoing, deadline) from error
+            raise no_response(error, outgoing, deadline, via=self._via) from error
         return RawResponse(response, deadline)
 
     def close(self) -> None:
@@ -255,37 +263,12 @@ class _Request(httpcore2.Request):
         self.extensions = extensions
 
 
-def no_response(
-    error: Exception, outgoing: Outgoing, deadline: Deadline
-) -> AgentCallError:
-    """Return the error that stands for a request without a response."""
-    url, origin = outgoing.url, "/".join(outgoing.url.split("/", 3)[:3])
-    if isinstance(error, httpcore2.ConnectTimeout) and deadline.remaining_s() > 0:
-        msg = f"no connection to {origin} within {CONNECT_TIMEOUT_S:g} s"
-        return AgentConnectionError(msg)
-    if isinstance(error, httpcore2.TimeoutException):
-        return AgentTimeoutError(f"no response from {url} in time")
-    if isinstance(error, httpcore2.NetworkError):
-        return AgentConnectionError(f"no connection to {origin}: {reason(error)}")
-    if isinstance(error, httpcore2.RemoteProtocolError):
-        if deadline.peer_closed:
-            msg = f"{origin} closed the connection without a response"
-            return AgentConnectionError(msg)
-        return AgentBadResponseError(f"{origin} does not speak HTTP: {reason(error)}")
-    return AgentConnectionError(f"cannot send to {origin}: {reason(error)}")
-
-
 def headers_of(response: httpcore2.Response) -> dict[str, str]:
     """Return header values by name in lower case."""
     return {
         name.decode("latin-1").lower(): value.decode("latin-1")
         for name, value in response.headers
     }
-
-
-def reason(error: Exception) -> str:
-    """Return what a library says of its error."""
-    return str(error) or type(error).__name__
 
 
 class _Backend(httpcore2.SyncBackend):
@@ -323,7 +306,11 @@ class _Stream(httpcore2.NetworkStream):
     def write(self, buffer: bytes, timeout: float | Deadline | None = None) -> None:
         if not buffer:
             return
-        if isinstance(timeout, Deadline) and timeout.holds_head:
+        if (
+            isinstance(timeout, Deadline)
+            and timeout.holds_head
+            and not buffer.startswith(b"CONNECT ")
+        ):
             timeout.holds_head, self._head = False, buffer
             return
         if self._head:
