@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from harness.agents.errors import AgentCallError
-from harness.agents.overload import RetryBudget
 from harness.agents.stub.capacity import Capacity
 from harness.clock import NS_PER_S
 from harness.load import poisson_arrivals, run_open_loop
+from harness.retry_budget import RetryBudget
 
 QUESTION = "How many connections does a pool hold?"
 RATE_PER_S = 40.0

@@ -14,11 +14,13 @@ PACKAGE = ROOT / "harness"
 
 # A part may import itself, the parts named here, and nothing else of ours.
 GROUND = {"errors", "clock"}
-ENGINE = GROUND | {"settings", "load", "reports"}
+ENGINE = GROUND | {"settings", "load", "reports", "retry_budget", "child"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
+    "retry_budget": GROUND,
     "settings": GROUND,
+    "child": GROUND | {"settings"},
     "load": GROUND | {"settings"},
     "reports": GROUND | {"settings", "load"},
     "postgres": ENGINE,

@@ -13,7 +13,7 @@ from harness.agents.auth import (
 )
 from harness.agents.deadline import Deadline
 from harness.agents.exchange import Exchange
-from harness.agents.overload import CircuitBreaker, RetryBudget, process_budget
+from harness.agents.overload import CircuitBreaker, process_budget
 from harness.agents.questions import (
     Route,
     body_of,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from harness.agents.transport import Address, Outgoing
     from harness.clock import Clock
+    from harness.retry_budget import RetryBudget
     from harness.settings import AgentSettings, DatabricksSettings
     from harness.settings.proxy import Proxy
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from random import Random
 
     from harness.agents.deadline import Deadline
-    from harness.agents.overload import CircuitBreaker, RetryBudget
+    from harness.agents.overload import CircuitBreaker
     from harness.clock import Clock
+    from harness.retry_budget import RetryBudget
 
 BACKOFF_BASE_S = 0.5
 # Refused before any work was done: safe and useful to ask again.

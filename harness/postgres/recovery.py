@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,6 +14,7 @@ from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, OutcomeUnknownError, RetryAttempt, Verdict
 from harness.postgres.classify import Phase
 from harness.postgres.classify import classify as classify_postgres
+from harness.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from harness.errors import Classification
 
 Value = TypeVar("Value")
-
-BUDGET_RATIO = 0.1
-BUDGET_BURST = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -70,45 +67,6 @@ class RetryPolicy:
         if self.deadline_s <= 0:
             msg = f"deadline_s must be > 0, got {self.deadline_s}"
             raise ConfigError(msg)
-
-
-class RetryBudget:
-    """Retries as a share of operations: 10 % of them, and ten to begin with.
-
-    When a server is in trouble, every caller's retries add up just when it can
-    serve least. With a budget the load stays within 1.1 times the usual.
-
-    Args:
-        ratio: Retries earned by an operation, 0 to 1.
-        burst: Most retries that can be saved up; also what it starts with.
-    """
-
-    def __init__(
-        self, *, ratio: float = BUDGET_RATIO, burst: float = BUDGET_BURST
-    ) -> None:
-        if not 0 <= ratio <= 1 or burst < 0:
-            msg = f"ratio must be in 0..1 and burst >= 0, got {ratio} and {burst}"
-            raise ConfigError(msg)
-        self._ratio, self._burst, self._left = ratio, burst, burst
-        self._lock = threading.Lock()
-
-    @property
-    def left(self) -> float:
-        """Retries left now."""
-        return self._left
-
-    def earn(self) -> None:
-        """Note an operation that is no retry."""
-        with self._lock:
-            self._left = min(self._burst, self._left + self._ratio)
-
-    def spend(self) -> bool:
-        """Take one retry; False if there is none left."""
-        with self._lock:
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True
 
 
 # What all operations of this process share unless told otherwise.

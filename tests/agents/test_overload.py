@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.agents.overload import CircuitBreaker, RetryBudget, process_budget
+from harness.agents.overload import CircuitBreaker, process_budget
 from harness.clock import ManualClock
 from harness.errors import ConfigError
+from harness.retry_budget import RetryBudget
 
 
 def test_budget_allows_its_burst_and_then_its_share():

@@ -6,9 +6,10 @@ import pytest
 
 from harness.agents import errors
 from harness.agents.deadline import Deadline
-from harness.agents.overload import CircuitBreaker, RetryBudget
+from harness.agents.overload import CircuitBreaker
 from harness.agents.retry import Course, RetryPolicy
 from harness.clock import NS_PER_S, ManualClock
+from harness.retry_budget import RetryBudget
 
 
 class Call:

@@ -13,7 +13,8 @@ from harness.errors import HarnessError
 from harness.lakebase.error_handling import ErrorHandler
 from harness.lakebase.target import start_lakebase
 from harness.postgres.connect import connect
-from harness.postgres.recovery import Recovery, RetryBudget
+from harness.postgres.recovery import Recovery
+from harness.retry_budget import RetryBudget
 
 CANARY = "canary"  # part of every secret of the control plane
 

@@ -12,8 +12,9 @@ from harness.load import run_closed_loop
 from harness.postgres.connect import connect
 from harness.postgres.pool import PoolConfig
 from harness.postgres.psycopg_pool import PsycopgPool
-from harness.postgres.recovery import Recovery, RetryBudget, RetryPolicy
+from harness.postgres.recovery import Recovery, RetryPolicy
 from harness.postgres.workloads import Ledger
+from harness.retry_budget import RetryBudget
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from harness.errors import (
     WorkNotDoneError,
 )
 from harness.postgres.connect import connect
-from harness.postgres.recovery import Recovery, RetryBudget, RetryPolicy
+from harness.postgres.recovery import Recovery, RetryPolicy
 from harness.postgres.transaction import run_transaction
+from harness.retry_budget import RetryBudget
 
 LIMITED = Classification("rate_limiting", "medium", Verdict.RETRYABLE)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from harness.child import ChildProcess
 from harness.lakebase.standin.faults import Fault, Timed, read_timetable
-from harness.lakebase.standin.parent import ChildProcess
 from harness.lakebase.standin.plan import HOST
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from harness.child import ChildProcess
 from harness.lakebase.standin.backing import DATABASE
 from harness.lakebase.standin.events import Event, read_events
 from harness.lakebase.standin.http_faults import HttpFault
-from harness.lakebase.standin.parent import ChildProcess
 from harness.lakebase.standin.plan import HOST, StandinPlan
 from harness.postgres.server import ConnectArguments
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import OutcomeUnknownError, WorkNotDoneError
-from harness.postgres.recovery import Recovery, RetryBudget, RetryPolicy
+from harness.postgres.recovery import Recovery, RetryPolicy
 from harness.postgres.transaction import run_transaction
+from harness.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from harness.errors import RetryAttempt

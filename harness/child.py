@@ -1,4 +1,4 @@
-"""The parent's side of the pipe: a process of ours that does what it is asked."""
+"""A process of ours beside this one: started, asked over its pipes, and ended."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ from harness.errors import TargetError
 
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 10.0
+TOLD_MAX = 1000
 
 
 class ChildProcess:
-    """A stand-in or a fault proxy in a process of its own.
+    """A stand-in, a stub or a proxy in a process of its own.
 
     Its work does not share the interpreter lock with the client under test, and it
     ends when this process does, however that one dies.
 
     Args:
-        module: What `python -m` runs.
+        module: What `python -m` runs; it must end when its input does.
         config: The first line it reads; secrets go through the pipe only.
+        called: What errors call it.
+
+    Attributes:
+        ready: The first line it wrote, as soon as it served.
     """
 
-    def __init__(self, module: str, config: dict[str, Any]) -> None:
+    def __init__(
+        self, module: str, config: dict[str, Any], *, called: str | None = None
+    ) -> None:
         from harness.settings import child_environment
 
         self._owner_pid = os.getpid()
-        self._module = module
+        self._called = called or module
         self._lock = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -46,7 +53,7 @@ class ChildProcess:
             start_new_session=True,
         )
         try:
-            self.ready = self._start(config)
+            self.ready: dict[str, Any] = self._start(config)
         except BaseException:
             self.close()
             raise
@@ -96,7 +103,7 @@ class ChildProcess:
                 stdin.flush()
                 line = stdout.readline()
         if not line:
-            msg = f"{self._module} (pid {self.pid}) is gone{self._told()}"
+            msg = f"{self._called} (pid {self.pid}) is gone{self._told()}"
             raise TargetError(msg)
         answer = json.loads(line)["answer"]
         if "failure" in answer:
@@ -106,7 +113,7 @@ class ChildProcess:
     def _start(self, config: dict[str, Any]) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
-            msg = f"{self._module} has no pipes"
+            msg = f"{self._called} has no pipes"
             raise TargetError(msg)
         line = b""
         # When it has ended already, why stands in its output, read below.
@@ -116,7 +123,10 @@ class ChildProcess:
             if select.select([stdout], [], [], START_TIMEOUT_S)[0]:
                 line = stdout.readline()
         if not line:
-            msg = f"{self._module} did not start{self._told()}"
+            msg = (
+                f"{self._called} did not start within {START_TIMEOUT_S:g} s"
+                f"{self._told()}"
+            )
             raise TargetError(msg)
         ready: dict[str, Any] = json.loads(line)
         return ready
@@ -126,4 +136,4 @@ class ChildProcess:
             return ""
         self._errors.seek(0)
         told = self._errors.read().decode("utf-8", "replace").strip()
-        return f": {told[-1000:]}" if told else ""
+        return f": {told[-TOLD_MAX:]}" if told else ""
