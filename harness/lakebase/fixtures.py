@@ -270,7 +270,8 @@ def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
 
     known = item.stash.setdefault(FIGURES, {})
     for pool in list(pools):
-        known.setdefault(id(pool), PoolFigures(pool))
+        if id(pool) not in known:
+            known[id(pool)] = PoolFigures(pool)
     return {"pools": [known[id(pool)].pool() for pool in list(pools)]}
 
 

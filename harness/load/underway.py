@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,13 +159,21 @@ class LoadWatch:
     Args:
         clock: That of the loads.
         failures: Where they note failures.
+        every_ns: How often it looks at what was recorded, at most; in between, only
+            the operations in flight are new.
     """
 
     def __init__(
-        self, *, clock: Clock = SYSTEM_CLOCK, failures: Failures = FAILURES
+        self,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        failures: Failures = FAILURES,
+        every_ns: int = 0,
     ) -> None:
         self._clock = clock
         self._failures = failures
+        self._every_ns = every_ns
+        self._last: tuple[int, LoadNow] | None = None
         self._crew: Crew | None = None
         self._tails: list[_Tail] = []
         self._counts: deque[tuple[int, int]] = deque()
@@ -180,16 +188,24 @@ class LoadWatch:
             self._tails = [_Tail(worker) for worker in crew.workers] if crew else []
             self._counts.clear()
             self._finished_ns = self._response_ns = _NONE
+            self._last = None
         if crew is None:
             return None
         now_ns = self._clock.monotonic_ns()
+        if self._last is not None and now_ns - self._last[0] < self._every_ns:
+            return replace(self._last[1], in_flight=in_flight())
+        now = self._looked(crew, failed_before, now_ns)
+        self._last = (now_ns, now)
+        return now
+
+    def _looked(self, crew: Crew, failed_before: int, now_ns: int) -> LoadNow:
         self._take(now_ns)
         ended = sum(tail.ended_count() for tail in self._tails)
         failed = self._failures.counts().total() - failed_before
         completed = max(0, ended - failed)
         return LoadNow(
             workers=len(crew.workers),
-            in_flight=sum(worker.in_operation for worker in crew.workers),
+            in_flight=in_flight(),
             completed=completed,
             failed=failed,
             completed_per_s=self._completed_per_s(now_ns, completed),

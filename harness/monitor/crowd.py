@@ -13,13 +13,14 @@ import sys
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
-from websockets.frames import Opcode
-from websockets.protocol import Event, State
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 READ_BYTES = 1 << 18
 CONNECT_TIMEOUT_S = 30.0
 ALL_WATCH = "watching"
+# RFC 6455, section 5.2: a final text frame, and a length that follows in 16 bits.
+WHOLE_TEXT, LENGTH_16 = 0x81, 126
 
 
 class Watcher:
@@ -38,11 +39,13 @@ class Watcher:
         address = parts.hostname or "127.0.0.1", parts.port or 80
         self.socket = socket.create_connection(address, CONNECT_TIMEOUT_S)
         self.updates = 0
+        self._frames = b""
         self._protocol = ClientProtocol(parse_uri(url), max_size=None)
         self._protocol.send_request(self._protocol.connect())
         self._answer()
+        # A byte at a time: not one of the first frame.
         while self._protocol.state is State.CONNECTING:
-            self.take()
+            self._protocol.receive_data(self.socket.recv(1))
         if self._protocol.state is not State.OPEN:
             msg = f"{url} is no WebSocket: {self._protocol.handshake_exc}"
             raise ConnectionError(msg)
@@ -50,13 +53,19 @@ class Watcher:
     def take(self) -> bool:
         """Take what has come; return whether more may come."""
         received = self.socket.recv(READ_BYTES)
-        if received:
-            self._protocol.receive_data(received)
-        else:
-            self._protocol.receive_eof()
-        self._answer()
-        self.updates += sum(map(_ends_a_message, self._protocol.events_received()))
-        return bool(received) and self._protocol.state is not State.CLOSED
+        if not received:
+            return False
+        frames = self._frames + received
+        at = 0
+        while (end := _end_of_frame(frames, at)) is not None:
+            if frames[at] == WHOLE_TEXT:
+                self.updates += 1  # What it says is looked at by nobody.
+            else:
+                self._protocol.receive_data(frames[at:end])
+                self._answer()
+            at = end
+        self._frames = frames[at:]
+        return self._protocol.state is State.OPEN
 
     def _answer(self) -> None:
         for data in self._protocol.data_to_send():
@@ -64,9 +73,16 @@ class Watcher:
                 self.socket.sendall(data)
 
 
-def _ends_a_message(event: Event) -> bool:
-    opcode = getattr(event, "opcode", None)
-    return opcode in {Opcode.TEXT, Opcode.CONT} and bool(getattr(event, "fin", False))
+def _end_of_frame(frames: bytes, at: int) -> int | None:
+    """Return where the frame that begins at *at* ends; None if not all is there."""
+    if len(frames) < at + 2:
+        return None
+    length, head = frames[at + 1] & 0x7F, 2
+    if length >= LENGTH_16:
+        head = 4 if length == LENGTH_16 else 10
+        length = int.from_bytes(frames[at + 2 : at + head], "big")
+    end = at + head + length
+    return end if end <= len(frames) else None
 
 
 def watch(url: str, count: int) -> None:

@@ -15,7 +15,6 @@ from harness.reports.live import (
     LiveTimes,
 )
 from harness.reports.live_file import LiveReader
-from harness.reports.printable import printable
 from harness.reports.record import case_block_of
 
 if TYPE_CHECKING:
@@ -50,10 +49,7 @@ class RunSource:
         """Return what the run says of itself, with what its journal holds."""
         update = self._reader.read()
         if update is not None:
-            # It has passed through a file: names in it are shown to people.
-            return LiveData.model_validate(
-                printable(update.data.model_dump(mode="json"))
-            )
+            return update.data
         listing = self._folder.listing()
         if not listing.runs:
             return LiveData(notes=("nothing has been measured yet",))

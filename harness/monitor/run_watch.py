@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _QUANTILES = (0.5, 0.95, 0.99)
 # More of them would cost the run that is watched, and show nothing else on a chart.
 _VALUES_MAX = 4096
+# They are of the last second, however often somebody asks.
+_PERCENTILES_EVERY_NS = 900_000_000
 
 
 class RunWatch:
@@ -44,7 +46,10 @@ class RunWatch:
         self._failures = failures
         self._before = failures.counts()
         self._began_at = clock.now()
-        self._load = LoadWatch(clock=clock, failures=failures)
+        self._load = LoadWatch(
+            clock=clock, failures=failures, every_ns=_PERCENTILES_EVERY_NS
+        )
+        self._times: tuple[Nanoseconds | None, LiveTimes | None] = (None, None)
         self._health = RunHealth(clock)
 
     def completed(self, data: LiveData, *, case: str | None) -> LiveData:
@@ -65,12 +70,17 @@ class RunWatch:
         return LiveLoad(
             case=case,
             throughput_per_s=now.completed_per_s,
-            response_time=_times(now.response_time_ns),
+            response_time=self._times_of(now.response_time_ns),
             errors_total=now.failed,
             completed_total=now.completed,
             workers=now.workers,
             in_flight=now.in_flight,
         )
+
+    def _times_of(self, values_ns: Nanoseconds) -> LiveTimes | None:
+        if self._times[0] is not values_ns:
+            self._times = (values_ns, _times(values_ns))
+        return self._times[1]
 
     def _errors(self) -> LiveErrors:
         counts = self._failures.counts()

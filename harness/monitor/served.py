@@ -77,6 +77,20 @@ class ServedMonitor:
             raise TargetError(msg)
         return int(found[1]), int(found[2])
 
+    def pause(self) -> None:
+        """Stop both processes where they are: nobody watches, at no cost."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        crowd = [psutil.Process(self._crowd.pid)] if self._crowd else []
+        return [self.process, *crowd]
+
     def close(self) -> None:
         """End both processes."""
         for process in (self._crowd, self._server):

@@ -6,6 +6,8 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
+import psutil
+
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from harness.monitor.broadcast import Source
 
 WEBSOCKET_MESSAGE_BYTES_MAX = 8192
+# Of a monitor beside a run, where the system knows the word.
+NICENESS = 10
 
 
 def serve(
@@ -73,6 +77,7 @@ def serve(
         subject = subject_of(watched, allow_query=is_loopback(host))
     else:
         subject = Subject(source=_run_source(reports, replay, speed, interval_s))
+        _give_way()
     config = uvicorn.Config(
         make_app(reports, subject=subject, token=token, interval_s=interval_s),
         log_level="warning",
@@ -92,6 +97,17 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             on_ready(f"http://{shown}:{bound_port}/dashboard")
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _give_way() -> None:
+    """Let the run that is watched have the processor first."""
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process()
+        process.nice(
+            psutil.BELOW_NORMAL_PRIORITY_CLASS
+            if psutil.WINDOWS
+            else max(process.nice(), NICENESS)
+        )
 
 
 def _run_source(

@@ -8,14 +8,14 @@ nobody watches is not disturbed.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.reports.live import LIVE_VERSION, LiveData, MetricsUpdate
+from harness.reports.printable import printable
 from harness.reports.store import UNFINISHED
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class LivePublisher:
         return interval_s
 
     def _run(self) -> None:
-        wait_s = IDLE_LOOK_S
+        wait_s = 0.0  # Whoever watches already sees the run as it begins.
         while not self._stop.wait(wait_s):
             try:
                 wait_s = self.publish()
@@ -167,7 +167,9 @@ def _read(path: Path) -> MetricsUpdate | None:
     try:
         if not path.is_file() or path.stat().st_size > LIVE_BYTES_MAX:
             return None
-        update = MetricsUpdate.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, RecursionError):
+        # Names in it are shown to people.
+        said = printable(json.loads(path.read_bytes()))
+        update = MetricsUpdate.model_validate(said)
+    except (OSError, ValueError, RecursionError):
         return None
     return update if update.version <= LIVE_VERSION else None
