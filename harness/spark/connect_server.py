@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
 from harness.settings.environment import scrubbed_environment
+from harness.spark import python_daemon
 from harness.spark.session import (
     FOREIGN_VARIABLES,
     configuration,
@@ -104,7 +105,11 @@ def connect_server(
         with (
             (folder / "jvm.log").open("wb") as log,
             scrubbed_environment(
-                extra={"JAVA_HOME": str(java.home), "PYSPARK_PYTHON": sys.executable},
+                extra={
+                    "JAVA_HOME": str(java.home),
+                    "PYSPARK_PYTHON": sys.executable,
+                    **python_daemon.ENVIRONMENT,
+                },
                 drop=FOREIGN_VARIABLES,
             ),
         ):

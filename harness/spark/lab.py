@@ -6,6 +6,7 @@ over a fresh folder, measures it, and can leave the folder as a kill would have.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
     from harness.spark.feed import Feed
 
+_LOG = logging.getLogger(__name__)
 _POLL_DELAY_S = 0.005
 _BETWEEN_BATCHES_TIMEOUT_S = 60.0
+# Spark waits ten seconds for the Python process of a source or a sink, and no setting
+# changes that; it says so before a query's first micro-batch.
+_TOO_SLOW = "Python worker failed to connect back"
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +245,11 @@ class Lab:
                 try:
                     for query in group:
                         # One by one: where the second fails, the first is stopped.
-                        started.append(query.start(place))  # noqa: PERF401
+                        started.append(_start(query, place))  # noqa: PERF401
                     if watch is not None:
                         watch(place, started)
                     for query, handle in zip(group, started, strict=True):
-                        batches[query.name] = self._finish(query, handle)
+                        batches[query.name] = self._finish(query, handle, place)
                         _check_checkpoint(query, place)
                 finally:
                     for handle in started:
@@ -282,10 +288,21 @@ class Lab:
         )
         return run, since_ns
 
-    def _finish(self, query: Query, handle: StreamingQuery) -> list[MicroBatch]:
+    def _finish(
+        self,
+        query: Query,
+        handle: StreamingQuery,
+        place: Place,
+        *,
+        attempts: int = _ATTEMPTS,
+    ) -> list[MicroBatch]:
         try:
             handle.awaitTermination()
         except Exception as error:
+            if _TOO_SLOW in str(error) and attempts > 1 and not handle.recentProgress:
+                _LOG.warning("query %r is started again: %s", query.name, _TOO_SLOW)
+                again = _start(query, place)
+                return self._finish(query, again, place, attempts=attempts - 1)
             _raise_failure(query, handle, error)
             raise
         return micro_batches(handle)
@@ -303,6 +320,17 @@ def stop_between_batches(query: StreamingQuery, *, clock: Clock = SYSTEM_CLOCK) 
             break  # a batch that hangs has to be interrupted after all
         clock.sleep(_POLL_DELAY_S)
     query.stop()
+
+
+def _start(query: Query, place: Place, *, attempts: int = _ATTEMPTS) -> StreamingQuery:
+    """Start a query; again, where nothing is wrong but that the machine was busy."""
+    try:
+        return query.start(place)
+    except Exception as error:
+        if _TOO_SLOW not in str(error) or attempts <= 1:
+            raise
+        _LOG.warning("query %r is started again: %s", query.name, _TOO_SLOW)
+    return _start(query, place, attempts=attempts - 1)
 
 
 def _raise_failure(

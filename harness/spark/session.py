@@ -17,6 +17,7 @@ from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, SparkError
 from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
+from harness.spark import python_daemon
 from harness.spark.backends import DATABRICKS
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ FOREIGN_VARIABLES = (
 )
 
 # Executors of another machine call the driver; nobody else needs to reach it.
-_LOOPBACK = {
+_OF_THIS_MACHINE = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    "spark.python.daemon.module": python_daemon.MODULE,
 }
 
 QUICK_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -153,7 +155,11 @@ def local_session(
     try:
         # Everything below it inherits the environment of the JVM at its start.
         with scrubbed_environment(
-            extra={"JAVA_HOME": str(java.home), "PYSPARK_PYTHON": sys.executable},
+            extra={
+                "JAVA_HOME": str(java.home),
+                "PYSPARK_PYTHON": sys.executable,
+                **python_daemon.ENVIRONMENT,
+            },
             drop=FOREIGN_VARIABLES,
         ):
             try:
@@ -318,7 +324,7 @@ def configuration(
             "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         ),
         "spark.databricks.delta.snapshotPartitions": "2",
-    } | (_LOOPBACK if master.startswith("local") else {})
+    } | (_OF_THIS_MACHINE if master.startswith("local") else {})
 
 
 def spark_home() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import ConfigError, SparkError
+from harness.spark import python_daemon
 from harness.spark.jars import DeltaJars
 from harness.spark.java import Java
 from harness.spark.session import check_remote, local_session
@@ -76,6 +77,7 @@ import os
 from pathlib import Path
 from harness.spark.jars import find_jars
 from harness.spark.java import find_java
+from harness.spark import python_daemon
 from harness.spark.session import local_session
 
 java = find_java()
@@ -119,3 +121,41 @@ print("files are gone:", not Path(folder).parent.exists())
     ], answer.stderr
     assert answer.stderr == ""
     assert {path.name for path in tmp_path.iterdir()} == {"start.py"}
+
+
+def test_python_workers_are_forked_with_their_libraries_in_them(spark):
+    """A worker that has to import pandas first costs a second, and its memory."""
+    import pyarrow as pa
+
+    def look(batches):
+        import psutil
+
+        for _ in batches:
+            daemon = psutil.Process(psutil.Process().ppid())
+            yield pa.RecordBatch.from_pydict(
+                {"module": [daemon.cmdline()[2]], "threads": [daemon.num_threads()]}
+            )
+
+    frame = spark.range(1).mapInArrow(look, "module STRING, threads BIGINT")
+
+    assert [tuple(row) for row in frame.collect()] == [(python_daemon.MODULE, 1)]
+
+
+def test_daemon_with_threads_gives_way_to_that_of_pyspark(monkeypatch):
+    """Forking a process with threads may hang its children for ever."""
+    became = []
+
+    class ReplacedError(Exception):
+        pass
+
+    def replaced(_path, argv):
+        became.append(argv[1:])
+        raise ReplacedError
+
+    monkeypatch.setattr(python_daemon, "_threads_count", lambda: 2)
+    monkeypatch.setattr(python_daemon.os, "execv", replaced)
+
+    with pytest.raises(ReplacedError):
+        python_daemon.main("pyspark.worker")
+
+    assert became == [["-m", "pyspark.daemon", "pyspark.worker"]]
