@@ -24,13 +24,12 @@ if TYPE_CHECKING:
         PoissonArrivals,
         RegularArrivals,
         Schedule,
-        TraceArrivals,
         constant_arrivals,
         poisson_arrivals,
-        trace_arrivals,
     )
     from harness.load.search import Objective, find_capacity
     from harness.load.sweeps import combinations, doubling, medians, run_sweep
+    from harness.load.trace import TraceArrivals, trace_arrivals
     from harness.load.usl import fit_scalability
 
 __all__ = [
@@ -77,7 +76,7 @@ _HOMES = {
     "Sample": "samples",
     "SampleLog": "samples",
     "Schedule": "schedules",
-    "TraceArrivals": "schedules",
+    "TraceArrivals": "trace",
     "calibrated": "calibration",
     "combinations": "sweeps",
     "constant_arrivals": "schedules",
@@ -95,7 +94,7 @@ _HOMES = {
     "run_sweep": "sweeps",
     "samples_needed": "quantiles",
     "supported_quantiles": "quantiles",
-    "trace_arrivals": "schedules",
+    "trace_arrivals": "trace",
 }
 
 

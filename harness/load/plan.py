@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ class Plan:
     raw_budget: int = RAW_BUDGET
 
     def __post_init__(self) -> None:
+        _check_finite(
+            warmup_s=self.warmup_s, grace_s=self.grace_s, workers=self.workers
+        )
         if self.processes < 1:
             msg = f"processes must be >= 1, got {self.processes}"
             raise ConfigError(msg)
@@ -84,6 +88,7 @@ class ClosedPlan(Plan):
                 f"duration_s={self.duration_s} and count={self.count}"
             )
             raise ConfigError(msg)
+        _check_finite(think_time_s=self.think_time_s, duration_s=self.duration_s or 0)
         if self.duration_s is not None and self.duration_s <= 0:
             msg = f"duration_s must be > 0, got {self.duration_s}"
             raise ConfigError(msg)
@@ -119,6 +124,19 @@ class OpenPlan(Plan):
                 f"got {self.warmup_s:g}"
             )
             raise ConfigError(msg)
+        _check_finite(drain_s=self.drain_s)
         if self.drain_s < 0:
             msg = f"drain_s must be >= 0, got {self.drain_s}"
+            raise ConfigError(msg)
+
+
+def _check_finite(**settings: float) -> None:
+    """Refuse what no comparison would: a limit that is no number, or never comes.
+
+    Raises:
+        ConfigError: One of *settings* is infinite or not a number.
+    """
+    for name, value in settings.items():
+        if not math.isfinite(value):
+            msg = f"{name} must be a finite number, got {value}"
             raise ConfigError(msg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -268,39 +267,6 @@ class PoissonArrivals:
         return f"poisson, {self.profile.name}, seed {self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
-class TraceArrivals:
-    """Arrivals at recorded times.
-
-    Attributes:
-        offsets_ns: Offsets from the start of the run, non-decreasing.
-        name: Where they come from.
-    """
-
-    offsets_ns: tuple[int, ...]
-    name: str
-
-    @property
-    def duration_s(self) -> float:
-        """Length in seconds: just past the last arrival."""
-        return (self.offsets_ns[-1] + 1) / NS_PER_S
-
-    @property
-    def rate_per_s_max(self) -> float:
-        """Arrivals of the busiest second, by the clock of the trace."""
-        seconds = np.array(self.offsets_ns, dtype=np.int64) // NS_PER_S
-        return float(np.bincount(seconds).max())
-
-    def chunks(self) -> Iterator[Nanoseconds]:
-        """Yield offsets from the start of the run, in ns, non-decreasing."""
-        for first in range(0, len(self.offsets_ns), CHUNK):
-            yield np.array(self.offsets_ns[first : first + CHUNK], dtype=np.int64)
-
-    def describe(self) -> str:
-        """Return one line for a report."""
-        return f"trace {self.name}, {len(self.offsets_ns)} arrivals"
-
-
 def constant_arrivals(*, rate_per_s: float, duration_s: float) -> RegularArrivals:
     """Arrivals evenly spaced at one rate.
 
@@ -320,45 +286,6 @@ def poisson_arrivals(
     """
     profile = constant_rate(rate_per_s=rate_per_s, duration_s=duration_s)
     return PoissonArrivals(profile, seed)
-
-
-def trace_arrivals(path: Path | str) -> TraceArrivals:
-    """Read a trace: one offset in seconds per line, `#` starts a comment.
-
-    The first arrival becomes the start of the run.
-
-    Raises:
-        ConfigError: If the file cannot be read, is empty, or a line is no number or
-            goes back in time; the message names the line.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"trace {path} cannot be read: {error}"
-        raise ConfigError(msg) from None
-    offsets_s: list[float] = []
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        try:
-            offset_s = float(text)
-        except ValueError:
-            msg = f"trace {path}:{number}: must be seconds, got {text!r}"
-            raise ConfigError(msg) from None
-        if not math.isfinite(offset_s) or (offsets_s and offset_s < offsets_s[-1]):
-            msg = f"trace {path}:{number}: must not go back in time, got {text}"
-            raise ConfigError(msg)
-        offsets_s.append(offset_s)
-    if not offsets_s:
-        msg = f"trace {path}: holds no arrivals"
-        raise ConfigError(msg)
-    first_s = offsets_s[0]
-    return TraceArrivals(
-        tuple(round((offset_s - first_s) * NS_PER_S) for offset_s in offsets_s),
-        path.name,
-    )
 
 
 def _before(times_s: npt.NDArray[np.float64], end_s: float) -> Nanoseconds:

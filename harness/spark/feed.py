@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.clock import NS_PER_S
 from harness.errors import ConfigError
-from harness.load.schedules import RateProfile, TraceArrivals
+from harness.load.trace import TraceArrivals
 from harness.spark.noise import bits, shuffled_in_blocks, uniform
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from harness.load.schedules import RateProfile
     from harness.spark.noise import Floats, Index, Keys
 
 # Few enough that a chunk stays in the processor's cache.

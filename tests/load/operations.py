@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -41,6 +42,12 @@ def kill_own_process(context):
     time.sleep(0.001)
 
 
+async def kill_own_process_in_a_task(context):
+    if context.worker == 1 and context.random.random() < 0.02:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.001)
+
+
 def count_calls(_worker):
     return []
 
@@ -51,3 +58,11 @@ def interrupt_group_at_call_50(context):
     if context.worker == 0 and len(context.state) == 50:
         os.kill(0, signal.SIGINT)
     time.sleep(0.001)
+
+
+async def interrupt_group_in_a_task_at_call_50(context):
+    """The same from a task of an event loop."""
+    context.state.append(None)
+    if context.worker == 0 and len(context.state) == 50:
+        os.kill(0, signal.SIGINT)
+    await asyncio.sleep(0.001)

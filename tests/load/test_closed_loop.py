@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -208,6 +209,11 @@ def test_throughput_counts_completed_operations_only():
         ({"workers": 1, "duration_s": 0}, "duration_s"),
         ({"workers": 1, "count": 0}, "count"),
         ({"workers": 1, "count": 1, "warmup_s": -1}, "warmup_s"),
+        ({"workers": 1, "duration_s": math.nan}, "duration_s must be a finite"),
+        ({"workers": 1, "duration_s": math.inf}, "duration_s must be a finite"),
+        ({"workers": 1, "count": 1, "warmup_s": math.nan}, "warmup_s must be a finite"),
+        ({"workers": 1, "count": 1, "grace_s": math.nan}, "grace_s must be a finite"),
+        ({"workers": 1, "count": 1, "think_time_s": math.inf}, "think_time_s must be"),
     ],
 )
 def test_an_impossible_plan_is_refused_before_anything_runs(bad, named):

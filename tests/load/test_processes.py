@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,26 @@ def test_failures_are_merged_by_class(operations):
     assert str(result.examples["PausesError"]) == "as drawn"
 
 
-def test_a_dead_process_fails_the_run_by_name(operations):
+@pytest.mark.parametrize("loop", ["closed", "open"])
+@pytest.mark.parametrize(
+    ("name", "interleaved"),
+    [
+        ("kill_own_process", False),
+        ("kill_own_process", True),
+        ("kill_own_process_in_a_task", False),
+    ],
+    ids=["threads", "interleaved", "tasks"],
+)
+def test_a_dead_process_fails_the_run_by_name(operations, name, interleaved, loop):
+    operation = getattr(operations, name)
+    shape = {"workers": 4, "processes": 2, "interleaved": interleaved}
+    schedule = constant_arrivals(rate_per_s=500, duration_s=20)
+    run = {
+        "closed": partial(run_closed_loop, operation, duration_s=20, **shape),
+        "open": partial(run_open_loop, operation, schedule, **shape),
+    }[loop]
     with pytest.raises(LoadError, match=r"worker process 1 \(pid \d+\) died with sig"):
-        run_closed_loop(
-            operations.kill_own_process, workers=4, processes=2, duration_s=20
-        )
+        run()
 
 
 def test_a_setup_that_fails_in_a_process_shows_its_own_error(operations):
@@ -92,7 +108,18 @@ def test_what_cannot_be_sent_is_refused_with_the_way_out():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(processes, tmp_path):
+@pytest.mark.parametrize(
+    ("operation", "interleaved"),
+    [
+        ("interrupt_group_at_call_50", False),
+        ("interrupt_group_at_call_50", True),
+        ("interrupt_group_in_a_task_at_call_50", False),
+    ],
+    ids=["threads", "interleaved", "tasks"],
+)
+def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(
+    operation, interleaved, processes, tmp_path
+):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -104,9 +131,10 @@ def test_ctrl_c_ends_a_run_cleanly_with_what_was_measured(processes, tmp_path):
 
             if __name__ == "__main__":
                 result = run_closed_loop(
-                    operations.interrupt_group_at_call_50,
+                    operations.{operation},
                     workers=2,
                     processes={processes},
+                    interleaved={interleaved},
                     duration_s=60,
                     setup=operations.count_calls,
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from harness.errors import ConfigError
 from harness.load import (
     PoissonArrivals,
     RegularArrivals,
+    TraceArrivals,
     constant_arrivals,
     poisson_arrivals,
     trace_arrivals,
@@ -141,7 +143,13 @@ def test_a_trace_keeps_its_gaps_and_starts_at_zero(tmp_path):
         ("", "holds no arrivals"),
         ("1\nx\n", ":2: must be seconds, got 'x'"),
         ("2\n1\n", ":2: must not go back in time, got 1"),
-        ("nan\n", ":1: must not go back"),
+        ("nan\n", ":1: must be a finite number, got 'nan'"),
+        ("0\ninf\n", ":2: must be a finite number"),
+        ("# nothing but remarks\n\n", "holds no arrivals"),
+        ("1,5\n", ":1: must be seconds, got '1,5'"),
+        ("0\n-0.1\n", ":2: must not go back in time"),
+        ("0\n1e300\n", ":2: must be within 52 days of the first arrival"),
+        ("-1e300\n1e300\n", ":2: must be within 52 days of the first arrival"),
     ],
 )
 def test_a_bad_trace_is_refused_with_its_line(tmp_path, text, named):
@@ -150,6 +158,35 @@ def test_a_bad_trace_is_refused_with_its_line(tmp_path, text, named):
     with pytest.raises(ConfigError, match=r"trace\.txt") as caught:
         trace_arrivals(path)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offsets_ns", "named"),
+    [
+        ((), "holds no arrivals"),
+        ((-1, 0), "between 0 and 52 days"),
+        ((0, 10**30), "between 0 and 52 days"),
+        ((0, 2, 1), "arrival 2 comes before the one ahead"),
+    ],
+)
+def test_impossible_arrivals_are_refused_also_without_a_file(offsets_ns, named):
+    with pytest.raises(ConfigError, match="trace drawn") as caught:
+        TraceArrivals(offsets_ns, "drawn")
+    assert named in str(caught.value)
+
+
+def test_a_trace_that_begins_before_zero_or_is_long_and_sparse_costs_no_memory(
+    tmp_path,
+):
+    path = tmp_path / "trace.txt"
+    path.write_text("-5\n-4.5\n4000000\n")
+    schedule = trace_arrivals(path)
+    assert offsets_s(schedule).tolist() == [0.0, 0.5, 4_000_005.0]
+    tracemalloc.start()
+    assert schedule.rate_per_s_max == 2.0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_missing_trace_is_refused(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import ConfigError
-from harness.load.schedules import TraceArrivals, constant_rate, sine, spike, steps
+from harness.load.schedules import constant_rate, sine, spike, steps
+from harness.load.trace import TraceArrivals
 from harness.spark import datasets
 from harness.spark.feed import ROWS_PER_CHUNK, Feed
 from harness.spark.noise import (
