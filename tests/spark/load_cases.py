@@ -9,6 +9,7 @@ import asyncio
 import base64
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ import pytest
 from harness import ConfigError, LoadError
 from harness.clock import SYSTEM_CLOCK
 from harness.load import constant_arrivals, run_closed_loop, run_open_loop
+from harness.load.interleaving import current_hub
 from harness.spark import load
 
 PASSWORD = "canary-9f31c2"
@@ -50,6 +52,21 @@ def pause(context):
 async def pause_async(context):
     context.acquired()
     await asyncio.sleep(0.001)
+
+
+def wait_with_the_others(context):
+    """Fail by how many of this process were in it at once, and on which thread."""
+    context.acquired()
+    context.shared.append(context.worker)
+    current_hub().clock.sleep(0.005)
+    name = f"{len(context.shared)}At{os.getpid()}On{threading.get_ident()}"
+    context.shared.remove(context.worker)
+    raise type(name, (Exception,), {})
+
+
+def pause_interleaved(context):
+    context.acquired()
+    current_hub().clock.sleep(0.001)
 
 
 def fail_by_process(context):
@@ -125,6 +142,22 @@ def test_a_count_is_split_exactly_also_among_coroutines(spread_load):
 
     assert result.completed == 101
     assert result.processes == 2
+
+
+def test_workers_of_a_share_are_interleaved_in_one_thread(spread_load):
+    shape = {"workers": 8, "processes": 2, "interleaved": True, "spread": spread_load}
+    failing = run_closed_loop(
+        wait_with_the_others, count=200, process_setup=list, **shape
+    )
+    assert failing.failed == 200
+    names = [re.fullmatch(r"(\d)At(\d+)On(\d+)", name) for name in failing.errors]
+    assert {found[1] for found in names} >= {"4"}
+    assert len({found[2] for found in names}) == 2
+    assert len({(found[2], found[3]) for found in names}) == 2
+
+    schedule = constant_arrivals(rate_per_s=400, duration_s=0.5)
+    result = run_open_loop(pause_interleaved, schedule, **shape)
+    assert (result.completed, result.scheduled) == (200, 200)
 
 
 def test_each_share_runs_in_a_process_of_its_own(spread_load):

@@ -206,7 +206,7 @@ def test_load_on_executors(master):
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
     skipped = 1 if master == "local[2]" else 0
-    outcome = f"{12 - skipped} passed"
+    outcome = f"{13 - skipped} passed"
     assert outcome in answer.stdout
 
 
