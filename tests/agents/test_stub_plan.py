@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from harness.agents.proof import prove_tokens
 from harness.agents.stub.plan import StubPlan
 from harness.errors import ConfigError
 
@@ -48,12 +49,38 @@ def test_trace_of_ttfts_is_used_in_turn():
     assert [plan.ttft_ns(i) // MS for i in range(4)] == [100, 300, 100, 300]
 
 
+def test_lognormal_lengths_have_the_median_asked_for_and_are_the_same_each_time():
+    plan = StubPlan(tokens=100, tokens_sigma=0.6, seed=3)
+    lengths = [plan.tokens_count(i) for i in range(2000)]
+    assert median(lengths) == pytest.approx(100, rel=0.05)
+    # A lognormal's own spread: two thirds lie within one sigma of the median.
+    within = sum(100 / 1.822 <= length <= 100 * 1.822 for length in lengths)
+    assert within / 2000 == pytest.approx(0.683, abs=0.04)
+    assert lengths == [plan.tokens_count(i) for i in range(2000)]
+    assert lengths != [
+        StubPlan(tokens=100, tokens_sigma=0.6, seed=4).tokens_count(i)
+        for i in range(2000)
+    ]
+    assert 1 <= min(lengths) <= max(lengths) <= plan.tokens_max == 605
+
+
+def test_trace_of_lengths_is_used_in_turn():
+    plan = StubPlan(tokens_trace=(3, 1, 20))
+    assert [len(plan.token_offsets_ns(i)) for i in range(4)] == [3, 1, 20, 3]
+    assert plan.tokens_max == 20
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"itl_trace_s": [0.1, -0.1]},
         {"ttft_trace_s": [float("nan")]},
         {"itl_sigma": -1},
+        {"tokens_sigma": -1},
+        {"tokens_sigma": 5.0, "tokens": 1000},
+        {"tokens_trace": [3, 0]},
+        {"tokens_trace": [2.5]},
+        {"tokens_trace": [10**9]},
         {"replay_speed": 0},
         {"tls": "maybe"},
         {"capacity": {"slots": -1}},
@@ -65,3 +92,23 @@ def test_trace_of_ttfts_is_used_in_turn():
 def test_impossible_plan_is_refused(wrong):
     with pytest.raises(ConfigError):
         StubPlan.from_mapping(wrong)
+
+
+@pytest.mark.parametrize("route", ["responses", "chat"])
+def test_answers_have_the_lengths_of_the_plan_on_the_wire(
+    make_agent_stub, make_agent, route
+):
+    lengths = (3, 1, 8, 20)
+    stub = make_agent_stub(ttft_s=0.0, itl_s=0.0, block_tokens=4, tokens_trace=lengths)
+    agent = make_agent(stub, route=route)
+    streamed = [agent.ask("why?") for _ in lengths]
+    proof = prove_tokens(stub.statement(), streamed)
+    whole = [agent.ask("why?", stream=False) for _ in lengths]
+
+    assert proof.tokens_count == sum(lengths)
+    assert [len(answer.timing.token_ns) for answer in streamed] == list(lengths)
+    assert [answer.usage.output_tokens for answer in whole] == list(lengths)
+    assert [answer.text for answer in whole] == [answer.text for answer in streamed]
+    assert len({answer.text for answer in whole}) == len(lengths)
+    if route == "responses":
+        assert [len(answer.blocks) for answer in whole] == [1, 1, 2, 5]

@@ -160,7 +160,9 @@ class Answering:
         if self._fault is not None:
             self._do_fault(self._fault)
         else:
-            tail = script.tail(request_id=request_id, model=self._model)
+            tail = script.tail(
+                request_id=request_id, model=self._model, tokens=self._tokens
+            )
             self._finish(tail + END_OF_BODY)
 
     def _write_body(self) -> None:
@@ -179,7 +181,9 @@ class Answering:
     def _whole(self) -> bytes:
         """Return the whole response of a question that is not streamed."""
         request_id = self._entry.request_id
-        body = self._script.body(request_id=request_id, model=self._model)
+        body = self._script.body(
+            request_id=request_id, model=self._model, tokens=self._tokens
+        )
         response = json_response(
             200, body, request_id=request_id, closes=not self._keeps_alive
         )
@@ -233,7 +237,9 @@ class Answering:
             if fault.kind in {"error-event", "untyped-error"}:
                 self._finish(json_response(200, {"error": error}))
                 return
-            body = self._script.body(request_id=request_id, model=self._model)
+            body = self._script.body(
+                request_id=request_id, model=self._model, tokens=self._tokens
+            )
             cut = str(body).encode()[:-1]
             self._finish(whole_response(200, "application/json", cut))
         elif fault.kind == "error-event":
@@ -256,7 +262,9 @@ class Answering:
             script.token(index, request_id=entry.request_id)
             for index in range(entry.tokens_sent, self._tokens)
         ]
-        tail = script.tail(request_id=entry.request_id, model=self._model)
+        tail = script.tail(
+            request_id=entry.request_id, model=self._model, tokens=self._tokens
+        )
         return b"".join([*frames, tail, END_OF_BODY])
 
     def _drip(self) -> None:

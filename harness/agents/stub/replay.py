@@ -60,14 +60,14 @@ class ReplayScript:
         del request_id
         return self._frames[index]
 
-    def tail(self, *, request_id: str, model: str) -> bytes:
+    def tail(self, *, request_id: str, model: str, tokens: int) -> bytes:
         """Return nothing: the recording holds its own end."""
-        del request_id, model
+        del request_id, model, tokens
         return b""
 
-    def body(self, *, request_id: str, model: str) -> dict[str, Any]:
+    def body(self, *, request_id: str, model: str, tokens: int) -> dict[str, Any]:
         """Return the finished items of the stream as one body."""
-        del request_id
+        del request_id, tokens
         output: list[Any] = []
         for data in self._last_data:
             try:

@@ -34,11 +34,11 @@ class Script(Protocol):
         """Return one token's frame."""
         ...
 
-    def tail(self, *, request_id: str, model: str) -> bytes:
+    def tail(self, *, request_id: str, model: str, tokens: int) -> bytes:
         """Return what comes after the last token, without the end of the body."""
         ...
 
-    def body(self, *, request_id: str, model: str) -> dict[str, Any]:
+    def body(self, *, request_id: str, model: str, tokens: int) -> dict[str, Any]:
         """Return the whole answer of a request that is not streamed."""
         ...
 
@@ -65,7 +65,11 @@ class ResponsesScript:
             )
             for i, token in enumerate(self._tokens)
         ]
-        self._blocks = self._render_blocks()
+        # The blocks of every length; only the last one of an answer may be a part.
+        self._blocks = [
+            self._block(start, start + plan.block_tokens)
+            for start in range(0, len(self._tokens), plan.block_tokens)
+        ]
 
     def offsets_ns(self, request_index: int) -> Sequence[int]:
         """Return when each token is due, from the first one's time on."""
@@ -92,9 +96,10 @@ class ResponsesScript:
         frame = self._deltas[index].replace(b"ITEM", b"msg_" + request_id.encode(), 1)
         return chunk(frame)
 
-    def tail(self, *, request_id: str, model: str) -> bytes:
+    def tail(self, *, request_id: str, model: str, tokens: int) -> bytes:
         """Return what comes after the last token."""
         item_id = f"msg_{request_id}"
+        blocks = self._blocks_of(tokens)
         events: list[dict[str, Any]] = [
             {
                 "type": "response.output_text.annotation.added",
@@ -104,34 +109,33 @@ class ResponsesScript:
                 "annotation_index": 0,
                 "annotation": block["annotations"][0],
             }
-            for index, block in enumerate(self._blocks)
+            for index, block in enumerate(blocks)
             if self._plan.deltas
         ]
         events.append(
             {
                 "type": "response.output_item.done",
                 "output_index": 0,
-                "item": self._item(request_id, marked=self._plan.footnotes),
+                "item": self._item(request_id, blocks),
                 "databricks_output": self._databricks_output(request_id),
             }
         )
         if self._plan.completed:
-            response = self.body(request_id=request_id, model=model)
+            response = self.body(request_id=request_id, model=model, tokens=tokens)
             del response["databricks_output"]
             events.append({"type": "response.completed", "response": response})
         frames = b"".join(self._event(event) for event in events)
         return chunk(frames + b"data: [DONE]\n\n")
 
-    def body(self, *, request_id: str, model: str) -> dict[str, Any]:
+    def body(self, *, request_id: str, model: str, tokens: int) -> dict[str, Any]:
         """Return the whole answer of a request that is not streamed."""
-        tokens = self._plan.tokens
         return {
             "id": f"resp_{request_id}",
             "object": "response",
             "created_at": CREATED_AT,
             "model": model,
             "status": "completed",
-            "output": [self._item(request_id, marked=self._plan.footnotes)],
+            "output": [self._item(request_id, self._blocks_of(tokens))],
             "usage": {
                 "input_tokens": 10,
                 "output_tokens": tokens,
@@ -147,16 +151,16 @@ class ResponsesScript:
             output["trace"] = {"info": {"trace_id": f"tr-{request_id}"}}
         return output
 
-    def _item(self, request_id: str, *, marked: bool) -> dict[str, Any]:
-        content = self._blocks
-        if marked:
+    def _item(self, request_id: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
+        content = blocks
+        if self._plan.footnotes:
             content = [
                 {**block, "text": f"{block['text'].rstrip()}[^UCVq-{index}] "}
-                for index, block in enumerate(self._blocks, start=1)
+                for index, block in enumerate(blocks, start=1)
             ]
             notes = "\n".join(
                 f"[^UCVq-{index}]: {block['annotations'][0]['title']}"
-                for index, block in enumerate(self._blocks, start=1)
+                for index, block in enumerate(blocks, start=1)
             )
             content[-1] = {
                 **content[-1],
@@ -170,24 +174,29 @@ class ResponsesScript:
             "content": content,
         }
 
-    def _render_blocks(self) -> list[dict[str, Any]]:
+    def _blocks_of(self, tokens: int) -> list[dict[str, Any]]:
+        """Return the blocks of an answer of so many tokens."""
         size = self._plan.block_tokens
-        return [
-            {
-                "type": "output_text",
-                "text": "".join(self._tokens[start : start + size]),
-                "annotations": [
-                    {
-                        "type": "url_citation",
-                        "title": f"guide-{start // size}.pdf",
-                        # The host is the platform's own, as seen in the field.
-                        "url": "http://localhost:30003/ajax-api/2.0/fs/files/"
-                        f"{PLACE}/guide-{start // size}.pdf#page=1:~:text={PASSAGE}",
-                    }
-                ],
-            }
-            for start in range(0, len(self._tokens), size)
-        ]
+        blocks = self._blocks[: tokens // size]
+        if tokens % size:
+            blocks.append(self._block(tokens - tokens % size, tokens))
+        return blocks
+
+    def _block(self, start: int, end: int) -> dict[str, Any]:
+        number = start // self._plan.block_tokens
+        return {
+            "type": "output_text",
+            "text": "".join(self._tokens[start:end]),
+            "annotations": [
+                {
+                    "type": "url_citation",
+                    "title": f"guide-{number}.pdf",
+                    # The host is the platform's own, as seen in the field.
+                    "url": "http://localhost:30003/ajax-api/2.0/fs/files/"
+                    f"{PLACE}/guide-{number}.pdf#page=1:~:text={PASSAGE}",
+                }
+            ],
+        }
 
     def _event(self, event: dict[str, Any]) -> bytes:
         """One frame; the platform gives its events no name."""
@@ -240,7 +249,7 @@ class ChatScript:
         named = self._chunks[index].replace(b"CHAT", b"chat_" + request_id.encode(), 1)
         return chunk(named)
 
-    def tail(self, *, request_id: str, model: str) -> bytes:
+    def tail(self, *, request_id: str, model: str, tokens: int) -> bytes:
         """Return what comes after the last token."""
         last = {
             "id": f"chat_{request_id}",
@@ -248,24 +257,23 @@ class ChatScript:
             "created": CREATED_AT,
             "model": model,
             "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
-            "usage": self._usage(),
+            "usage": self._usage(tokens),
         }
         return chunk(frame_of(last) + b"data: [DONE]\n\n")
 
-    def body(self, *, request_id: str, model: str) -> dict[str, Any]:
+    def body(self, *, request_id: str, model: str, tokens: int) -> dict[str, Any]:
         """Return the whole answer of a request that is not streamed."""
-        message = {"role": "assistant", "content": "".join(self._tokens)}
+        message = {"role": "assistant", "content": "".join(self._tokens[:tokens])}
         return {
             "id": f"chat_{request_id}",
             "object": "chat.completion",
             "created": CREATED_AT,
             "model": model,
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": self._usage(),
+            "usage": self._usage(tokens),
         }
 
-    def _usage(self) -> dict[str, int]:
-        tokens = self._plan.tokens
+    def _usage(self, tokens: int) -> dict[str, int]:
         return {
             "prompt_tokens": 10,
             "completion_tokens": tokens,
@@ -274,8 +282,8 @@ class ChatScript:
 
 
 def tokens_of(plan: StubPlan) -> list[str]:
-    """Return the words of an answer."""
-    return [f"{WORDS[i % len(WORDS)]} " for i in range(plan.tokens)]
+    """Return the words of the longest answer; a shorter one is its beginning."""
+    return [f"{WORDS[i % len(WORDS)]} " for i in range(plan.tokens_max)]
 
 
 def frame_of(event: dict[str, Any]) -> bytes:
