@@ -12,6 +12,7 @@ from harness.agents.errors import (
     AgentServerError,
     AgentStreamError,
     Attempt,
+    kind_of_code,
     read_error,
 )
 from harness.agents.items import Item, blocks_of
@@ -40,6 +41,7 @@ class AnswerBuilder:
         self.finished = False
         self.request_id: str | None = None
         self._ended = False
+        self._has_output = False
         self._sent_ns = sent_ns
         self._origin = origin
         self._first_event_ns: int | None = None
@@ -82,9 +84,10 @@ class AnswerBuilder:
             self._first_event_ns = at_ns
         self._last_ns = at_ns
         if data == "[DONE]":
-            self.finished = self._ended = True
-            return ""
+            return self._end()
         event = self._parse(data)
+        if event is None:
+            return ""
         kind = as_text(event.get("type"))
         self._news = ""
         # First the one event that comes by the hundred.
@@ -93,6 +96,7 @@ class AnswerBuilder:
             if isinstance(delta, str) and delta:
                 self._item(event).add_delta(_index(event), delta)
                 self._content(at_ns, delta)
+                self._has_output = True
             return self._news
         self._raise_if_failed(event, kind)
         self._take_metadata(event)
@@ -109,7 +113,7 @@ class AnswerBuilder:
         self._first_event_ns = self._last_ns = at_ns
         try:
             # Decoded here: json would first guess the encoding, which is UTF-8.
-            parsed = json.loads(body.decode())
+            parsed = json.loads(body.decode().removeprefix("\ufeff"))
         except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):
@@ -117,8 +121,13 @@ class AnswerBuilder:
             raise AgentBadResponseError(msg)
         if parsed.get("error") or parsed.get("error_code"):
             code, text = read_error(parsed)
-            msg = f"the agent reported {code or 'an error'}: {text}"
-            raise AgentServerError(msg, error_code=code, request_id=self.request_id)
+            msg = f"the agent reported {code or 'an error'}"
+            kind = kind_of_code(code) or AgentServerError
+            raise kind(
+                f"{msg}: {text}" if text else msg,
+                error_code=code,
+                request_id=self.request_id,
+            )
         if isinstance(parsed.get("output"), list):
             self._take_response(parsed, at_ns)
         elif as_list(parsed.get("choices")) or as_list(parsed.get("messages")):
@@ -166,13 +175,28 @@ class AnswerBuilder:
             origin=self._origin,
         )
 
-    def _parse(self, data: str) -> Mapping[str, Any]:
+    def _end(self) -> str:
+        """Take the end marker."""
+        self.finished = self._ended = True
+        if not self._has_output:
+            msg = "the stream ended in order, but held no output"
+            raise AgentBadResponseError(msg, request_id=self.request_id)
+        return ""
+
+    def _parse(self, data: str) -> Mapping[str, Any] | None:
+        """Return the event; None where there is nothing to take."""
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
             event = None
         if isinstance(event, dict):
             return event
+        bare = data.strip()
+        if bare == "[DONE]":
+            self._end()
+            return None
+        if not bare:
+            return None  # a sign of life, as some proxies send
         msg = f"a stream event is not a JSON object ({len(data)} characters)"
         raise AgentBadResponseError(msg, partial_text=self.text)
 
@@ -181,16 +205,20 @@ class AnswerBuilder:
     ) -> None:
         if kind == "response.output_text.annotation.added":
             self._item(event).annotate(_index(event), event.get("annotation"))
+            self._has_output = True
         elif kind == "response.output_text.done":
+            self._has_output = True
             new = self._item(event).fill(_index(event), as_text(event.get("text")))
             self._content(at_ns, new)
         elif kind == "response.output_item.done":
+            self._has_output = True
             new = self._take_item(as_mapping(event.get("item")), event)
             self._content(at_ns, new)
         elif kind in _TERMINAL:
             self._take_response(as_mapping(event.get("response")), at_ns)
-            self.finished = True
+            self.finished = self._has_output = True
         elif kind is None and ("choices" in event or "delta" in event):
+            self._has_output = True
             self._take_chat(event, at_ns)
 
     def _content(self, at_ns: int, new: str | None) -> None:
@@ -302,7 +330,10 @@ class AnswerBuilder:
 
     def _raise_if_failed(self, event: Mapping[str, Any], kind: str | None) -> None:
         response = as_mapping(event.get("response"))
-        untyped = event.get("error") is not None or event.get("error_code") is not None
+        untyped = (
+            event.get("error") not in (None, False)
+            or event.get("error_code") is not None
+        )
         failed = (
             kind in {"error", "response.failed", "response.error"}
             or (kind is None and untyped)
@@ -311,7 +342,9 @@ class AnswerBuilder:
         if not failed:
             return
         code, text = read_error(response if response.get("error") else event)
-        msg = f"the agent reported {code or 'an error'} in its stream: {text}"
+        msg = f"the agent reported {code or 'an error'} in its stream"
+        if text:
+            msg = f"{msg}: {text}"
         raise AgentStreamError(
             msg,
             error_code=code,

@@ -228,6 +228,11 @@ _BY_STATUS: dict[int, type[AgentCallError]] = {
 _PLAIN_CODE = re.compile(r"^([A-Z][A-Z_]+): ")
 
 
+def kind_of_code(code: str | None) -> type[AgentCallError] | None:
+    """Return the error that the platform's own code stands for, if it is known."""
+    return _BY_CODE.get(code or "")
+
+
 def error_from_response(
     *,
     status: int,
@@ -247,7 +252,7 @@ def error_from_response(
     """
     code, text = read_error_body(body)
     retry_after_s = parse_retry_after(headers.get("retry-after"), clock=clock)
-    kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status)
+    kind = kind_of_code(code) or _BY_STATUS.get(status)
     if kind is None:
         kind = (
             AgentServerError
@@ -261,6 +266,8 @@ def error_from_response(
     )
     if text:
         message = f"{message}: {text}"
+    if 300 <= status < 400:  # noqa: PLR2004 - the HTTP class of redirects
+        message = f"{message}; not followed: the token goes to the named host alone"
     if retry_after_s is not None:
         message = f"{message}; it asked to wait {retry_after_s:g} s"
     return kind(

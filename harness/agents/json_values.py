@@ -24,5 +24,7 @@ def as_text(value: object) -> str | None:
 
 
 def as_count(value: object) -> int:
-    """Return *value* if it is a whole number, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return *value* if it is a whole number of at least 0, else 0."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(0, value)
+    return 0

@@ -70,6 +70,9 @@ WHOLE = {
     "unknown events": frame({"type": "response.mcp.call"}) + frame(DELTA) + DONE,
     "chatter after the end": frame(DELTA) + DONE + frame("not json"),
     "end marker without newlines": frame(DELTA) + b"data: [DONE]",
+    "blanks around the end marker": frame(DELTA) + b"data:   [DONE]  \n\n",
+    "signs of life without data": b"data:\n\ndata\n\n" + frame(DELTA) + DONE,
+    "error false is no error": frame({"error": False}) + frame(DELTA) + DONE,
     "misspelt completed": frame(DELTA)
     + frame({"type": "responses.completed", "response": {}}),
     "nulls where objects belong": frame(DELTA)
@@ -104,6 +107,11 @@ BROKEN = {
     "failed response": (
         frame({"type": "response.failed", "response": {"error": {"code": "X"}}}),
         AgentStreamError,
+    ),
+    "end marker alone": (DONE, AgentBadResponseError),
+    "text that is no text": (
+        frame({**DELTA, "delta": {"text": "ab"}}) + DONE,
+        AgentBadResponseError,
     ),
     "not json": (frame(DELTA) + frame("oops") + DONE, AgentBadResponseError),
     "array": (frame("[1]") + DONE, AgentBadResponseError),
