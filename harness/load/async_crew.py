@@ -29,6 +29,7 @@ class AsyncCrew(Crew):
     they open belongs to it.
     """
 
+    one_thread = True
     sleeper: Sleeper
 
     def run(self, agree_on_start: Callable[[], int]) -> ShareResult:
@@ -52,8 +53,10 @@ class AsyncCrew(Crew):
                 asyncio.create_task(self.loop.drive_async(self, worker, context))
                 for worker, context in zip(self.workers, contexts, strict=True)
             ]
+            pulse = asyncio.create_task(self._beat())
             with self._interruptible():
                 await self._gathered(tasks)
+            await self._end_of(pulse)
             whole_ns = max(1, clock.monotonic_ns() - wall_from_ns)
             cpu_ns = clock.process_cpu_ns() - cpu_from_ns
             for context in contexts:
@@ -84,6 +87,15 @@ class AsyncCrew(Crew):
             failure = error
         times_ns = (intended_ns, started_ns, now())
         self.record(worker, recorder, context, times_ns, failure)
+
+    async def _beat(self) -> None:
+        if self._pulse_taker is not None:
+            await self._pulse_taker.beat_async(self.sleeper.until_ns)
+
+    async def _end_of(self, pulse: asyncio.Task[None]) -> None:
+        if self._pulse_taker is not None:
+            self._pulse_taker.stop()
+        await pulse
 
     async def _prepared(self, worker: Worker) -> OperationContext:
         """Set one worker up and warm it by count."""

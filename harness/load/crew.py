@@ -124,6 +124,9 @@ class Loop(Protocol):
 class Crew:
     """The threads of one process, their meeting points and what they share."""
 
+    # Whether the workers take turns in one thread, and its pulse with them.
+    one_thread = False
+
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         self.plan = plan
         self.loop = loop
@@ -261,7 +264,7 @@ class Crew:
     def take_pulse(self) -> None:
         """Watch from now on how late the code of this process runs."""
         if self._has_pulse:
-            self._pulse_taker = PulseTaker()
+            self._pulse_taker = PulseTaker(one_thread=self.one_thread)
 
     def _result(self, *, cpu_ns: int, whole_ns: int) -> ShareResult:
         samples = SampleLog.concatenate(

@@ -175,6 +175,12 @@ def _pulse(result: LoadResult) -> list[Doubt]:
     crowded = around is not None and around.others > OTHERS_CPU[0]
     if (pulse.processor_share or 0.0) > PROCESSOR_SHARE:
         what, advice = "a processor", "free the machine, or lower the rate"
+    elif pulse.one_thread:
+        what = "its turn in the one thread of its workers"
+        advice = "use more processes, or lower the rate"
+        if crowded:
+            # Whoever has the turn may itself be waiting for a processor.
+            what, advice = f"a processor or {what}", f"free the machine, {advice}"
     elif crowded:
         # Whoever holds the lock may itself be waiting for a processor.
         what = "a processor or the interpreter lock"

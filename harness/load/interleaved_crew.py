@@ -26,6 +26,8 @@ class InterleavedCrew(Crew):
     way blocks them all.
     """
 
+    one_thread = True
+
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         super().__init__(plan, loop, rank=rank, clock=clock)
         self._hub = Hub(clock)
@@ -64,7 +66,8 @@ class InterleavedCrew(Crew):
                     hub.run([partial(self._prepare, w, contexts) for w in self.workers])
                     self._ready.wait()
                     self._go.wait()
-                    hub.run([partial(self._drive, w, contexts) for w in self.workers])
+                    driving = [partial(self._drive, w, contexts) for w in self.workers]
+                    hub.run([*driving, self._beat])
                 finally:
                     if plan.teardown is not None:
                         # Of those that did not come to it themselves.
@@ -88,5 +91,12 @@ class InterleavedCrew(Crew):
         """Do one worker's operations, and tear it down."""
         self.loop.drive(self, worker, contexts[worker.index])
         context = contexts.pop(worker.index)
+        if not contexts and self._pulse_taker is not None:
+            self._pulse_taker.stop()
         if self.plan.teardown is not None:
             self.plan.teardown(context.state)
+
+    def _beat(self) -> None:
+        """Take the pulse, as one more worker that does nothing else."""
+        if self._pulse_taker is not None:
+            self._pulse_taker.beat(self._hub.sleep_until_ns)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK
-from harness.load import LoadResult
+from harness.load import LoadResult, run_closed_loop
 from harness.load.doubts import doubts_about, generator_delays_ns
 from harness.load.fairness import jain_index
 from harness.load.pulse import Pulse, PulseTaker
@@ -180,6 +180,55 @@ def test_on_a_crowded_machine_the_lock_is_not_blamed_alone():
     )
     [found] = [doubt for doubt in doubts if "code of the generator" in doubt.sentence]
     assert "a processor or the interpreter lock" in found.sentence
+
+
+def test_workers_of_one_thread_are_not_told_of_the_lock():
+    """They hand none around: each waits until the others have had their turn."""
+    pulse = Pulse(
+        beats=400,
+        late_ns_p99=0.7 * NS_PER_MS,
+        processor_share=0.1,
+        one_thread=True,
+    )
+    [found] = doubts_about(make_result(loop="open", pulse=pulse))
+    assert found.invalid
+    assert "its turn in the one thread of its workers" in found.sentence
+    assert found.sentence.endswith("use more processes, or lower the rate")
+
+
+def take_two_milliseconds(context):
+    """Keep the thread for as long, whatever it is."""
+    until_ns = SYSTEM_CLOCK.monotonic_ns() + 2 * NS_PER_MS
+    while SYSTEM_CLOCK.monotonic_ns() < until_ns:
+        context.acquired()
+
+
+async def take_two_milliseconds_in_a_task(context):
+    take_two_milliseconds(context)
+
+
+@pytest.mark.parametrize(
+    ("operation", "interleaved"),
+    [(take_two_milliseconds, True), (take_two_milliseconds_in_a_task, False)],
+    ids=["interleaved", "tasks"],
+)
+def test_the_pulse_of_one_thread_is_as_late_as_a_turn_of_all_its_workers(
+    operation, interleaved
+):
+    """Four workers of 2 ms each keep whoever has an answer waiting for up to 8 ms."""
+
+    def pulse_among(workers):
+        return run_closed_loop(
+            operation, workers=workers, duration_s=0.4, interleaved=interleaved
+        ).pulse
+
+    crowd = pulse_among(4)
+    # The best of some: other work on the machine makes a pulse late as well.
+    alone = min((pulse_among(1) for _ in range(3)), key=lambda p: p.late_ns_p99)
+    assert crowd.one_thread
+    assert crowd.beats > 50
+    assert crowd.late_ns_p99 > 5 * NS_PER_MS
+    assert crowd.late_ns_p99 > alone.late_ns_p99
 
 
 def test_a_pulse_sees_threads_that_hand_the_interpreter_lock_around():
