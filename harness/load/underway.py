@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from harness.load.samples import Nanoseconds
 
 RATE_WINDOW_NS = NS_PER_S
+# A load that has just begun has a rate from here on.
+RATE_MIN_NS = NS_PER_S // 2
 # Percentiles are of the last second, or of as long as it takes to have so many.
 VALUES_WANTED = 100
 VALUES_WINDOW_NS = 10 * NS_PER_S
@@ -138,7 +140,7 @@ class LoadNow:
         workers: Callers.
         in_flight: Those of them that are in an operation.
         completed_per_s: Operations completed in the last second, per second; None
-            before there has been one.
+            in the first half of one.
         response_time_ns: Of those that completed in the last second, or of the last
             hundred if they were fewer, in nanoseconds.
         completed: Operations that completed so far, warm-up included.
@@ -234,7 +236,7 @@ class LoadWatch:
         while len(counts) > 2 and now_ns - counts[1][0] >= RATE_WINDOW_NS:  # noqa: PLR2004  # two make a rate
             counts.popleft()
         from_ns, before = counts[0]
-        if now_ns - from_ns < RATE_WINDOW_NS:
+        if now_ns - from_ns < RATE_MIN_NS:
             return None
         # Rows that are being folded may be counted twice, for one look.
         return max(0, completed - before) * NS_PER_S / (now_ns - from_ns)

@@ -145,7 +145,7 @@ def _pool(
         status,
         said,
         at=at,
-        response_time_ms=pool.checkout_wait.p50_ms,
+        response_time_ms=None,
         in_use=pool.in_use,
         size=pool.size,
         size_max=pool.size_max,
@@ -160,7 +160,8 @@ def _pool_verdict(pool: LivePool, connects: int, timeouts: int) -> tuple[Status,
         tried = f"{connects:,} connects failed {span}"
         if not pool.size:
             return "critical", f"no connection is open: {tried}"
-        return "unhealthy", f"{tried}; {pool.size} of {pool.size_max} are open"
+        status: Status = "unhealthy" if pool.size < pool.size_kept else "warning"
+        return status, f"{tried}; {pool.size} of {pool.size_max} are open"
     if timeouts:
         return "warning", f"{timeouts:,} callers got no connection in time {span}"
     if pool.in_use >= pool.size_max and pool.waiting:

@@ -52,7 +52,7 @@ class RunSource:
             return update.data
         listing = self._folder.listing()
         if not listing.runs:
-            return LiveData(notes=("nothing has been measured yet",))
+            return LiveData(notes=("no run is in progress; `make bench` starts one",))
         run = listing.runs[0]
         return LiveData(
             benchmark=LiveBenchmark(

@@ -49,8 +49,8 @@ def test_a_look_sees_what_has_completed_so_far():
     assert [look.completed for look in looks] == list(range(21))
     assert {look.workers for look in looks} == {1}
     assert [look.in_flight for look in looks] == [1] * 20 + [0]
-    assert [look.completed_per_s for look in looks[:4]] == [None] * 4
-    assert {look.completed_per_s for look in looks[4:]} == {4.0}
+    assert [look.completed_per_s for look in looks[:2]] == [None] * 2
+    assert {look.completed_per_s for look in looks[2:]} == {4.0}
     assert set(looks[-1].response_time_ns) == {NS_PER_S // 4}
 
 

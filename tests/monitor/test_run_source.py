@@ -118,7 +118,7 @@ def test_what_a_run_says_is_made_printable(tmp_path):
 
 def test_without_a_run_the_newest_report_is_shown(reports):
     source = RunSource(ReportFolder(reports.folder))
-    assert source.live().notes == ("nothing has been measured yet",)
+    assert source.live().notes == ("no run is in progress; `make bench` starts one",)
     reports.save(reports.record("test_a"), reports.record("test_b"))
 
     benchmark = source.live().benchmark

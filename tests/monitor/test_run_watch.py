@@ -128,6 +128,7 @@ def test_failed_connects_are_seen_and_pass(judge):
         "no connection is open: 3 connects failed in the last 10 s"
     )
     assert judge(pool=pool(size=2, connects=3)).status == "unhealthy"
+    assert judge(pool=pool(size=4, connects=3)).status == "warning"
     for _ in range(12):
         health = judge(pool=pool(connects=3))
 

@@ -3,6 +3,8 @@
 /* global uPlot */
 
 const HEIGHT_PX = 190;
+// A run that has just begun fills its charts; later they hold all of their window.
+const SPAN_S_MIN = 60;
 
 const colour = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -52,10 +54,9 @@ export class Chart {
     this.element.hidden = this.series.length === 0;
     if (this.element.hidden) return;
     if (this.plot) {
-      const end_s = this.series.columns[0].at(-1);
       this.plot.batch(() => {
         this.plot.setData(this.series.columns, false);
-        this.plot.setScale("x", { min: end_s - this.series.window_s, max: end_s });
+        this.plot.setScale("x", this.#span());
       });
     } else {
       this.#make();
@@ -79,7 +80,7 @@ export class Chart {
       ticks: { show: false },
       font: "12px system-ui, sans-serif",
     };
-    const last_s = this.series.columns[0].at(-1);
+    const span = this.#span();
     this.plot = new uPlot(
       {
         width,
@@ -88,7 +89,7 @@ export class Chart {
         cursor: { y: false, drag: { x: false, y: false } },
         hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx)] },
         scales: {
-          x: { min: last_s - this.series.window_s, max: last_s, auto: false },
+          x: { ...span, auto: false },
           y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] },
         },
         axes: [
@@ -114,7 +115,14 @@ export class Chart {
       this.series.columns,
       this.plot_place,
     );
-    this.plot.setScale("x", { min: last_s - this.series.window_s, max: last_s });
+    this.plot.setScale("x", span);
+  }
+
+  #span() {
+    const seconds = this.series.columns[0];
+    const max = seconds.at(-1);
+    const from = Math.min(seconds[0], max - SPAN_S_MIN);
+    return { min: Math.max(from, max - this.series.window_s), max };
   }
 
   #tell(index) {

@@ -159,7 +159,7 @@ function show_head(data) {
   const between = run?.state === "running" ? "Between two cases" : "";
   const words = run?.case ?? data.pool?.name ?? between;
   title.hidden = !words; // The report below says what it is.
-  if (title.textContent !== words) title.textContent = words;
+  if (title.textContent !== words) show_title(words, run?.case);
   title.classList.toggle("is-case", Boolean(run?.case));
   progress_line.hidden = !run?.cases_total;
   if (run?.cases_total) {
@@ -176,6 +176,16 @@ function show_head(data) {
   notes.hidden = !said;
 }
 
+// The file of a case is said more quietly than its name.
+function show_title(words, node_id) {
+  const at = node_id ? words.lastIndexOf("::") + 2 : 0;
+  const file = document.createElement("span");
+  file.className = "file";
+  file.textContent = at > 1 ? words.slice(0, at) : "";
+  const name = at > 1 ? words.slice(at) : words;
+  title.replaceChildren(file, document.createElement("wbr"), name);
+}
+
 function show_tiles({ data, pool, load, times, rate }) {
   const failed = data.errors.total_errors;
   const health = data.health?.status;
@@ -185,11 +195,15 @@ function show_tiles({ data, pool, load, times, rate }) {
   const full = in_use >= cap ? "warn" : "";
   tiles.show("in_use", `in use of ${count(cap)}`, in_use, count(in_use), full);
   tiles.show("waiting", "waiting", waiting ?? undefined, count(waiting), waiting > 0 ? "bad" : "");
+  const { workers, in_flight } = load ?? {};
+  const callers = `of ${count(workers)} ${workers === 1 ? "caller" : "callers"} at work`;
+  tiles.show("callers", callers, workers == null ? undefined : in_flight, count(in_flight));
   tiles.show("rate", "throughput", pool || load ? rate : undefined, per_s(rate));
   const p99 = times ? times.p99_ms : undefined;
-  tiles.show("p99", load?.response_time ? "response time p99" : "time in use p99", p99, ms(p99));
-  // A run that goes on does not tell of its errors: that is not the same as none.
-  const counted = failed > 0 || data.performance || load ? failed : undefined;
+  tiles.show("p99", load?.response_time ? "response p99" : "time in use p99", p99, ms(p99));
+  // Where nobody counts, that is not the same as none.
+  const counts = failed > 0 || data.performance || load || data.health;
+  const counted = counts ? failed : undefined;
   tiles.show("errors", "errors", counted, count(failed), failed > 0 ? "bad" : "");
 }
 
@@ -199,7 +213,10 @@ function show_panels(data, at_s) {
       key: part.component,
       state: part.status,
       about: part.message,
-      figures: [["to answer", part.response_time_ms, ms(part.response_time_ms)]],
+      figures:
+        part.response_time_ms == null
+          ? []
+          : [["to answer", part.response_time_ms, ms(part.response_time_ms)]],
     })),
   );
   const counts = Object.entries(data.errors.error_counts_by_category);
