@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.load.histogram import LogLinearHistogram
     from harness.load.intervals import histogram_intervals, quantile_intervals
     from harness.load.open_loop import run_open_loop
+    from harness.load.options import RunOptions
     from harness.load.quantiles import QUANTILES, samples_needed, supported_quantiles
     from harness.load.result import LoadResult
     from harness.load.samples import Sample, SampleLog
@@ -40,6 +41,7 @@ __all__ = [
     "OperationContext",
     "PoissonArrivals",
     "RegularArrivals",
+    "RunOptions",
     "Sample",
     "SampleLog",
     "Schedule",
@@ -73,6 +75,7 @@ _HOMES = {
     "PoissonArrivals": "schedules",
     "QUANTILES": "quantiles",
     "RegularArrivals": "schedules",
+    "RunOptions": "options",
     "Sample": "samples",
     "SampleLog": "samples",
     "Schedule": "schedules",

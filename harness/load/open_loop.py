@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.load.crewing import crewed
-from harness.load.plan import GRACE_S, RAW_BUDGET, OpenPlan
+from harness.load.plan import OpenPlan
 from harness.load.runner import run_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Unpack
 
+    from harness.load.options import RunOptions
     from harness.load.result import LoadResult
     from harness.load.runner import Spread
     from harness.load.schedules import Schedule
@@ -23,19 +25,10 @@ def run_open_loop(
     schedule: Schedule,
     *,
     workers: int | None = None,
-    processes: int = 1,
-    interleaved: bool = False,
-    warmup_s: float = 0.0,
     drain_s: float = 1.0,
-    process_setup: Callable[[], Any] | None = None,
-    process_teardown: Callable[[Any], object] | None = None,
-    setup: Callable[[int], Any] | None = None,
-    teardown: Callable[[Any], object] | None = None,
-    seed: int = 1,
-    grace_s: float = GRACE_S,
-    raw_budget: int = RAW_BUDGET,
     spread: Spread | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    **options: Unpack[RunOptions],
 ) -> LoadResult:
     """Start *operation* at the times of *schedule* and time it from there.
 
@@ -52,21 +45,12 @@ def run_open_loop(
             find no free worker wait, and their wait is their start delay. None picks
             workers and processes from a calibration and a probe of half a second,
             and says why in `LoadResult.crewing`.
-        processes: Processes to spread the workers over; each takes every nth
-            arrival.
-        interleaved: See `run_closed_loop`.
-        warmup_s: Arrivals due in the first seconds are kept apart.
         drain_s: How long after the schedule's end waiting arrivals are still
             started; those left then are counted as dropped.
-        process_setup: See `run_closed_loop`, also for the arguments below.
-        process_teardown: Likewise.
-        setup: Likewise.
-        teardown: Likewise.
-        seed: Likewise.
-        grace_s: Likewise.
-        raw_budget: Likewise.
-        spread: Likewise.
+        spread: See `run_closed_loop`.
         clock: Likewise.
+        **options: Processes (each takes every nth arrival), interleaving, warm-up
+            time, set-up and tear-down, seed and limits: see `RunOptions`.
 
     Returns:
         Every arrival accounted for: completed, failed, dropped or unfinished.
@@ -79,18 +63,9 @@ def run_open_loop(
     plan = OpenPlan(
         operation=operation,
         schedule=schedule,
-        workers=processes if workers is None else workers,
-        processes=processes,
-        interleaved=interleaved,
-        warmup_s=warmup_s,
+        workers=options.get("processes", 1) if workers is None else workers,
         drain_s=drain_s,
-        process_setup=process_setup,
-        process_teardown=process_teardown,
-        setup=setup,
-        teardown=teardown,
-        seed=seed,
-        grace_s=grace_s,
-        raw_budget=raw_budget,
+        **options,
     )
     if workers is not None:
         return run_plan(plan, clock=clock, spread=spread)

@@ -23,7 +23,7 @@ GRACE_S = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What both loops have in common; see `run_closed_loop` for the fields.
+    """What both loops have in common; see `RunOptions` for the fields.
 
     With more than one process it is sent to each, so everything in it must be
     picklable: module-level functions, or instances of module-level classes.
