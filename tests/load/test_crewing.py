@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import LoadError
 from harness.load import constant_arrivals, poisson_arrivals, run_open_loop
-from harness.load.schedules import TraceArrivals, spike
+from harness.load.schedules import spike
+from harness.load.trace import TraceArrivals
 
 
 def test_slow_operations_get_as_many_workers_as_are_in_flight():
