@@ -196,7 +196,7 @@ function show_tiles({ data, pool, load, times, rate }) {
   tiles.show("in_use", `in use of ${count(cap)}`, in_use, count(in_use), full);
   tiles.show("waiting", "waiting", waiting ?? undefined, count(waiting), waiting > 0 ? "bad" : "");
   const { workers, in_flight } = load ?? {};
-  const callers = `of ${count(workers)} ${workers === 1 ? "caller" : "callers"} at work`;
+  const callers = `at work of ${count(workers)}`;
   tiles.show("callers", callers, workers == null ? undefined : in_flight, count(in_flight));
   tiles.show("rate", "throughput", pool || load ? rate : undefined, per_s(rate));
   const p99 = times ? times.p99_ms : undefined;

@@ -89,6 +89,28 @@ def test_names_and_messages_are_text_and_never_markup(
     assert page.title() == "lakegauge"
 
 
+@pytest.mark.parametrize("width", [400, 640, 1280])
+def test_no_figure_is_wider_than_its_tile(
+    site, page, width, everything, expect_value, figures_of
+):
+    data = everything()
+    health = data.health.model_copy(update={"status": "unhealthy"})
+    load = data.load.model_copy(update={"workers": 64, "in_flight": 12})
+    figures = figures_of(everything(health=health, load=load))
+    site.start(make_app(subject=Subject(source=figures)))
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(site.url())
+    expect_value("tile.health", "unhealthy")
+    expect_value("tile.callers", "12")
+
+    too_wide = page.evaluate(
+        "[...document.querySelectorAll('#live .tiles dd')]"
+        ".filter((each) => each.scrollWidth > each.clientWidth)"
+        ".map((each) => each.textContent)"
+    )
+    assert too_wide == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_phone(
     site, page, scheme, everything, expect_value, figures_of
