@@ -67,6 +67,7 @@ def both(postgres, pgbench, duration_s):
         workload,
         TraceArrivals(offsets_ns, "pgbench --rate"),
         workers=CLIENTS,
+        drain_s=30.0,  # on a busy machine too, none is left
         process_setup=workload.process_setup,
         process_teardown=workload.process_teardown,
         setup=workload.setup,
@@ -121,4 +122,4 @@ def test_response_times_agree_with_pgbench(postgres, pgbench, sized, record_load
         invalid=invalid if disturbed else None,
     )
     assert disturbed or not (full and off), f"off by more than 1 %: {attempts[-1]}"
-    assert not full or forgetful["p99"] < 0.9 * figures["p99"]
+    assert disturbed or not full or forgetful["p99"] < 0.9 * figures["p99"]
