@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from harness.reports.page.markup import tag
 from harness.reports.page.view import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from xml.etree.ElementTree import Element
 
     from harness.reports.page.view import CaseView
@@ -24,6 +25,11 @@ _PANELS = {
     "watermark_lag_s": "watermark lag",
     "backlog_rows": "backlog in rows",
 }
+# What held from the micro-batch before until this one; the others are at its end.
+_STEPS = {"rows_per_s", "batch_duration_s"}
+# From two of them on, a duration is read in this unit: lags of events with a clock of
+# their own are days.
+_UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 _PANEL_HEIGHT, _PANEL_BOTTOM, _LAST_BOTTOM = 104.0, 14.0, 50.0
 _POINTS_MAX = 2_000
 
@@ -47,20 +53,23 @@ def _stream_chart(view: CaseView, timeline: Any) -> Element | None:
     panels: list[Element] = []
     for key in shown:
         points = _points(at_s, columns[key])
+        text: Callable[[float], str] = count_text
+        if key.endswith("_s") and key != "rows_per_s":
+            points, text = _in_one_unit(points)
+        values = [value for _, value in points]
         is_last = key == shown[-1]
         x = axis_of(
             (t for t in at_s if t is not None),
-            label="since the first micro-batch" if is_last else "",
+            label="since the first micro-batch began" if is_last else "",
             text=seconds_text if is_last else (lambda _value: ""),
         )
-        text = duration_text if key.endswith("_s") and "rows" not in key else count_text
-        y = axis_of((v for _, v in points), label="", text=text)
+        y = axis_of(values, label="", text=text)
         bottom = _LAST_BOTTOM if is_last else _PANEL_BOTTOM
         chart = Chart(x=x, y=y, height=_PANEL_HEIGHT + bottom, bottom=bottom)
         style = f"s{list(_PANELS).index(key)}"
-        chart.area(points, style)
-        chart.line(points, style)
-        values = [value for _, value in points]
+        drawn = _steps(points) if key in _STEPS else points
+        chart.area(drawn, style)
+        chart.line(drawn, style)
         said = (
             f"from {text(min(values))} to {text(max(values))}, last {text(values[-1])}"
         )
@@ -68,6 +77,32 @@ def _stream_chart(view: CaseView, timeline: Any) -> Element | None:
         panels.append(tag("h5", _PANELS[key]))
         panels.append(chart.svg(title=name, description=said))
     return tag("figure", tag("h4", cut(view.name, 80)), *panels, class_="stream")
+
+
+def _in_one_unit(
+    points: list[tuple[float, float]],
+) -> tuple[list[tuple[float, float]], Callable[[float], str]]:
+    """Return long durations in minutes, hours or days, and how they are written."""
+    longest = max(value for _, value in points)
+    for size, unit in _UNITS:
+        if longest >= 2 * size:
+            scaled = [(at, value / size) for at, value in points]
+            return scaled, functools.partial(_long_text, unit=unit)
+    return points, duration_text
+
+
+def _long_text(value: float, *, unit: str) -> str:
+    return f"{value:,.3g} {unit}" if value else "0"
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of a line that stays level from one point back to the last."""
+    corners = []
+    before = 0.0
+    for at, value in points:
+        corners += [(before, value), (at, value)]
+        before = at
+    return corners
 
 
 def _columns(timeline: Any) -> dict[str, list[float | None]]:

@@ -23,6 +23,8 @@ NAME_CHARACTERS_MAX = 160
 _CURVE_STEP = 0.05
 _NINES_MAX = 6.0
 _NUMBERED = re.compile(r"([a-z_]+)=0*(\d+(?:\.\d+)?)")
+# Words of a measure that people write in capitals.
+_ABBREVIATED = {"cpu", "itl", "tpot", "ttft"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +118,7 @@ def _view(record: dict[str, Any]) -> CaseView:
         name=name,
         function=name.partition("[")[0],
         group=cut(str(record.get("group") or "ungrouped")),
-        measure=(block.measure if block else "round_time").replace("_", " "),
+        measure=_words(block.measure if block else "round_time"),
         stats=record["stats"],
         block=block,
         parameters={
@@ -129,3 +131,9 @@ def _view(record: dict[str, Any]) -> CaseView:
 def cut(text: str, length: int = NAME_CHARACTERS_MAX) -> str:
     """Return a text that is short enough to be shown."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _words(measure: str) -> str:
+    """Return the name of a measure as people write it: "CPU per million rows"."""
+    words = measure.split("_")
+    return " ".join(w.upper() if w in _ABBREVIATED else w for w in words)

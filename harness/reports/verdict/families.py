@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from harness.reports.verdict.thresholds import ThresholdRule
 
 CONFIDENCE = 0.95
+# A case alone is judged as strictly as one of six. Each of its metrics has a go at a
+# false alarm, and where the noise is far above the threshold, the level is all that
+# holds them back: without this one lone case in twenty cried wolf.
+CASES_MIN = 6
 # What a single run a side may call a change.
 MAGNITUDE = 10.0
 
@@ -108,10 +112,11 @@ def judge_family(
     ranks must agree at the level of a single case. The choice hangs on the numbers of
     runs and cases alone, so it cannot favour a result.
     """
-    first_level = level / len(trials)
+    first_level = level / max(len(trials), CASES_MIN)
     exact = [trial.evidence.resolves(first_level) for trial in trials]
-    worse = holm([t.p_worse(exact=e) for t, e in zip(trials, exact, strict=True)])
-    better = holm([t.p_better(exact=e) for t, e in zip(trials, exact, strict=True)])
+    each = list(zip(trials, exact, strict=True))
+    worse = holm([t.p_worse(exact=e) for t, e in each], tests_min=CASES_MIN)
+    better = holm([t.p_better(exact=e) for t, e in each], tests_min=CASES_MIN)
     judged = []
     for index, trial in enumerate(trials):
         regressed = worse[index] <= level and trial.p_worse(exact=True) <= level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,17 @@ addEventListener("load", () => {
 });
 </script></head>
 """
+
+
+# Two scenarios of a real run with smoke values, on events with a clock of their own.
+STREAM_RUN = Path(__file__).parent / "data" / "stream_run.json"
+
+
+@pytest.fixture
+def stream_page(tmp_path):
+    path = tmp_path / "stream.html"
+    path.write_text(render_page(read_report(STREAM_RUN)))
+    return path
 
 
 @pytest.fixture
@@ -86,3 +98,17 @@ def test_page_fits_the_window_and_no_label_covers_another(browse, page_path, wid
     seen, _ = browse(page_path, width=width)
 
     assert re.search("<title>(.*?)</title>", seen).group(1) == "probed: "
+
+
+@pytest.mark.parametrize("width", [1280, 520])
+def test_the_timeline_of_a_real_stream_fits_and_reads_well(browse, stream_page, width):
+    """Its watermark is months behind the clock: once a label ran out of the chart."""
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", stream_page.read_text(), count=1)
+    stream_page.write_text(text.replace("</head>", PROBE, 1))
+    seen, _ = browse(stream_page, width=width)
+
+    assert re.search("<title>(.*?)</title>", seen).group(1) == "probed: "
+    assert seen.count('class="stream"') == 2
+    for label in ("300 d", "30 k", "2.5 s", "since the first micro-batch began"):
+        assert label in seen, label
+    assert "CPU per million rows" in seen
