@@ -119,7 +119,7 @@ def compare(
         typer.echo(f"{side}: {side_line(about)}")
     typer.echo()
     if len(old) == len(new) == 1:
-        _print_runs(old[0], new[0])
+        _print_runs(old[0], new[0], {case.fullname for case in comparison.judged})
     show(comparison)
     write_outputs(comparison, output or [], allow_missing=allow_missing, strict=strict)
     if not comparison.judged:
@@ -171,8 +171,11 @@ def _sides(words: list[str]) -> tuple[list[str], list[str]]:
     raise typer.BadParameter(msg)
 
 
-def _print_runs(old: SavedReport, new: SavedReport) -> None:
-    """Print one run beside the other: with one a side, the numbers are the news."""
+def _print_runs(old: SavedReport, new: SavedReport, judged: set[str]) -> None:
+    """Print one run beside the other: with one a side, the numbers are the news.
+
+    Those of a case that could not be judged may be no numbers at all.
+    """
     from harness.reports.compare import compare_records
     from harness.reports.table import render
 
@@ -182,7 +185,7 @@ def _print_runs(old: SavedReport, new: SavedReport) -> None:
         failed=new.run.failed if new.run else {},
         expected=old.records,
     )
-    shown = [c for c in comparisons if c.status == "compared"]
+    shown = [c for c in comparisons if c.status == "compared" and c.fullname in judged]
     if shown:
         table = render(shown, baseline_label=old.label, color=sys.stdout.isatty())
         typer.echo(table.rstrip() + "\n")

@@ -184,7 +184,9 @@ def _changes(comparison: CaseComparison) -> list[str]:
     if block is not None and block.kind == "micro":
         cells[list(COMPARED).index("throughput")] = "-"
     if old is not None and new is not None:
-        difference = new["stats"].get("errors", 0) - old["stats"].get("errors", 0)
+        difference = (new["stats"].get("errors") or 0) - (
+            old["stats"].get("errors") or 0
+        )
         cells[-1] = f"{difference:+d}" if difference else "0"
     return cells
 

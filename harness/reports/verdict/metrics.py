@@ -31,6 +31,9 @@ class Metric:
 
 
 ERRORS = "errors"
+# 1,000 %: a threshold beyond is a mistake.
+THRESHOLD_MAX = 10.0
+_VALUE_MIN, _VALUE_MAX = 1e-15, 1e15
 
 METRICS = MappingProxyType(
     {
@@ -101,10 +104,18 @@ def case_run_of(record: dict[str, Any]) -> CaseRun:
         if block is None:
             wanted |= {"p50": stats["median"], "throughput": stats.get("ops")}
         values = {key: float(v) for key, v in wanted.items() if v is not None}
+        problem = next(filter(None, map(_out_of_range, values, values.values())), "")
+    thresholds = dict(block.thresholds) if block else {}
+    if not problem:
         problem = next(
-            (f"{k} is {v:g}, not above 0" for k, v in values.items() if v <= 0), ""
+            (
+                f"threshold {k} is {v:g}, not from 0 to {THRESHOLD_MAX:g}"
+                for k, v in thresholds.items()
+                if not 0 <= v <= THRESHOLD_MAX
+            ),
+            "",
         )
-    failed = int(stats.get(ERRORS) or 0)
+    failed = 0 if problem else int(stats.get(ERRORS) or 0)
     accounting = block.accounting if block else None
     operations = accounting.scheduled if accounting else int(stats["rounds"]) + failed
     if not problem and not 0 <= failed <= operations:
@@ -119,9 +130,17 @@ def case_run_of(record: dict[str, Any]) -> CaseRun:
         values={} if problem else values,
         failed=failed,
         operations=operations,
-        thresholds=dict(block.thresholds) if block else {},
+        thresholds={} if problem else thresholds,
         problem=problem,
     )
+
+
+def _out_of_range(key: str, value: float) -> str:
+    if value <= 0:
+        return f"{key} is {value:g}, not above 0"
+    if not _VALUE_MIN <= value <= _VALUE_MAX:
+        return f"{key} is {value:g}, which no clock and no counter gives"
+    return ""
 
 
 def _problem(stats: dict[str, Any]) -> str:

@@ -85,7 +85,12 @@ def threshold_text(verdict: MetricVerdict) -> str:
 def case_line(case: CaseVerdict) -> str:
     """Return the status of one case and why, in one line."""
     why = list(case.reasons)
-    why += [f"{v.metric}: {v.reason}" for v in shown_metrics(case) if v.reason]
+    if case.status == "regressed":
+        # What made it so, and nothing about the metrics that did not.
+        regressed = [v for v in case.metrics if v.status == "regressed"]
+        why += [f"{v.metric}: {v.reason or change_text(v)}" for v in regressed]
+    else:
+        why += [f"{v.metric}: {v.reason}" for v in shown_metrics(case) if v.reason]
     return f"{case.status.upper()}: {case.fullname}" + (
         f" ({'; '.join(why)})" if why else ""
     )

@@ -156,7 +156,7 @@ def test_pytest_writes_the_page_of_its_run_with_verdicts(project):
     page = (project.root / "page.html").read_text()
     for part in ("verdicts", "results", "analysis", "doubts", "provenance"):
         assert f'id="{part}"' in page, part
-    assert "ttft" in page
+    assert "TTFT" in page
 
 
 def test_pytest_refuses_a_page_in_no_folder_before_it_measures(project):
