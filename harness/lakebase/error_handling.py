@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import threading
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 Value = TypeVar("Value")
 
+logger = logging.getLogger(__name__)
+_LEVELS = {
+    Severity.LOW: logging.INFO,
+    Severity.MEDIUM: logging.WARNING,
+    Severity.HIGH: logging.ERROR,
+    Severity.CRITICAL: logging.CRITICAL,
+}
 HISTORY_MAX = 1000
 RECENT_MAX = 10
 RETRIES_MAX = 3
@@ -130,6 +138,19 @@ class ErrorHandler:
             self._total += 1
             self._counts[found.category] += 1
             self._history.append(context)
+        logger.log(
+            _LEVELS[found.severity],
+            "%s failed (%s)",
+            operation,
+            context.error_code,
+            extra={
+                "operation": operation,
+                "duration_ms": duration_ms,
+                "category": found.category.value,
+                "attempt": retry_count + 1,
+                "severity": found.severity.value,
+            },
+        )
         return context
 
     def get_error_summary(self) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import threading
 import weakref
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeoutError
+from contextlib import suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING, Protocol
 
-from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import (
     Classification,
     CredentialError,
@@ -20,6 +21,7 @@ from harness.errors import (
     Severity,
     Verdict,
 )
+from harness.lakebase.classify import classify
 from harness.lakebase.credentials import Credential, CredentialStatus
 
 if TYPE_CHECKING:
@@ -163,7 +165,13 @@ class MintedCredentials:
             self._invalidated_ns = now_ns
             self._invalidated += 1
             self._current = None
-        logger.warning("a server refused the token before its end; it is dropped")
+        logger.warning(
+            "a server refused the token before its end; it is dropped",
+            extra={
+                "operation": "credentials.invalidate",
+                "category": ErrorCategory.AUTHENTICATION.value,
+            },
+        )
         return True
 
     def refresh_if_due(self) -> float:
@@ -183,10 +191,8 @@ class MintedCredentials:
             left_ns = self._retry_at_ns - self._clock.monotonic_ns()
             if self._failure is not None and left_ns > 0:
                 return min(left_ns / NS_PER_S, LOOK_INTERVAL_S)
-        try:
+        with suppress(CredentialError):  # logged where it failed
             self.credential()
-        except CredentialError as error:
-            logger.warning("the token could not be refreshed: %s", error)
         return 0.0
 
     def start_background(self) -> None:
@@ -309,7 +315,20 @@ class MintedCredentials:
             delay_s = longest_s * (0.5 + 0.5 * self._random.random())
             delay_s = max(delay_s, error.retry_after_s or 0.0)
             self._failures_in_row += 1
-            self._retry_at_ns = self._clock.monotonic_ns() + round(delay_s * NS_PER_S)
+            attempt = self._failures_in_row
+            now_ns = self._clock.monotonic_ns()
+            self._retry_at_ns = now_ns + round(delay_s * NS_PER_S)
+        logger.warning(
+            "no token could be minted: %s",
+            error,
+            extra={
+                "operation": "credentials.mint",
+                "duration_ms": round((now_ns - flight.started_ns) / NS_PER_MS, 3),
+                "category": classify(error).category.value,
+                "attempt": attempt,
+                "wait_ms": round(delay_s * 1000, 3),
+            },
+        )
 
     def _abandon(self, flight: _Flight) -> CredentialError:
         """Leave a mint behind that has used up its time."""

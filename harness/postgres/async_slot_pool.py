@@ -16,12 +16,11 @@ from harness.postgres.async_supply import AsyncSupply
 from harness.postgres.checkout import callers
 from harness.postgres.meter import BUFFER_LENGTH, Meter
 from harness.postgres.pool import PoolStats
+from harness.postgres.pool_log import Teller, tell_drain, tell_leaks, tell_lost
 from harness.postgres.slot_pool import (
     GOING_AWAY,
     PING_TIMEOUT_S,
     TRUSTED_NS,
-    tell_leaks,
-    tell_lost,
 )
 from harness.postgres.slots import Slots
 from harness.postgres.upkeep import upkeep_interval_s
@@ -59,6 +58,7 @@ class AsyncSlotPool:
         self._idle = self._slots.idle
         self._waiters = self._slots.waiters
         self._meter = Meter()
+        self._teller = Teller(name)
         self._trusted_ns = min(TRUSTED_NS, int(config.liveness_idle_s * NS_PER_S))
         self._traces = config.leak_after_s > 0
         self._supply = AsyncSupply(engine, self._slots, meter=self._meter, name=name)
@@ -147,7 +147,11 @@ class AsyncSlotPool:
                 self.maintain()
             except Exception:
                 # The next round may go well; without a task nothing ever would.
-                logger.exception("pool %r: upkeep failed", self.name)
+                logger.exception(
+                    "pool %r: upkeep failed",
+                    self.name,
+                    extra={"operation": "pool.upkeep"},
+                )
 
     async def _wait(
         self, started_ns: int, timeout_s: float | None, *, first: bool = False
@@ -188,6 +192,7 @@ class AsyncSlotPool:
         )
         slots.counts.checkout_timeouts += 1
         slots.withdraw(waiter)
+        self._teller.timed_out(error)
         raise error from slots.failure
 
     async def _proven(
@@ -239,9 +244,7 @@ class AsyncSlotPool:
             GOING_AWAY.intersection(slot.signs)
         ):
             doomed += self._slots.drain()
-            logger.warning(
-                "the server is going away; pool %r replaces its connections", self.name
-            )
+            tell_drain(self.name, slot.signs, count=len(doomed))
         self._supply.discard(doomed)
 
     def _reclaim(self) -> None:

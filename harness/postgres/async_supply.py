@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
@@ -13,6 +12,7 @@ from harness.postgres.opening import (
     is_permanent,
     prewarm_error,
 )
+from harness.postgres.pool_log import Teller, tell_opened
 from harness.postgres.supply import WAKE_SUSPECT_S, new_slot
 from harness.postgres.waiting import again
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from harness.postgres.meter import Meter
     from harness.postgres.opening import AsyncEngine
     from harness.postgres.slots import Slot, Slots
-
-logger = logging.getLogger(__name__)
 
 
 class AsyncSupply:
@@ -42,6 +40,7 @@ class AsyncSupply:
         self.name = name
         self._slots = slots
         self._meter = meter
+        self._teller = Teller(name)
         self._is_inspected = False
         self._is_filled = asyncio.Event()
         self._is_started = False
@@ -103,10 +102,13 @@ class AsyncSupply:
         began_ns, attempt = SYSTEM_CLOCK.monotonic_ns(), 0
         try:
             while True:
+                asked_ns = SYSTEM_CLOCK.monotonic_ns()
                 try:
                     async with self._turns:
+                        asked_ns = SYSTEM_CLOCK.monotonic_ns()
                         slot = await self._opened(began_ns, attempt)
                 except Exception as error:  # noqa: BLE001 - told to whoever waits
+                    self._teller.refused(error, asked_ns=asked_ns, attempt=attempt)
                     is_probe = self._refused(error, was_probe=is_probe)
                     is_counted = is_probe
                     if not is_probe:
@@ -157,9 +159,9 @@ class AsyncSupply:
         except BaseException:
             self.engine.close(connection, handle)
             raise
-        self._meter.connected(
-            opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
-        )
+        took_ns, woke_ns = opened_ns - asked_ns, opened_ns - began_ns if woke else None
+        self._meter.connected(took_ns, woke_ns=woke_ns)
+        tell_opened(self.name, took_ns=took_ns, woke_ns=woke_ns, attempt=attempt)
         return new_slot(
             (connection, handle),
             self.engine.listen,

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 OPEN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 logger = logging.getLogger(__name__)
+LEFT_OPEN = "rolling back a transaction left open at checkin"
+NOT_ROLLED_BACK = "the rollback failed; discarding the connection"
+CHECKIN = {"operation": "pool.checkin"}
 
 
 class PsycopgEngine:
@@ -61,14 +64,14 @@ class PsycopgEngine:
         """Roll back what was left open; False if the connection is of no more use."""
         try:
             if connection.pgconn.transaction_status in OPEN_TRANSACTION:
-                logger.warning("rolling back a transaction left open at checkin")
+                logger.warning(LEFT_OPEN, extra=CHECKIN)
                 connection.rollback()
             if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                 if not connection.autocommit:
                     connection.autocommit = True
                 return True
         except psycopg.Error:
-            logger.warning("the rollback failed; discarding the connection")
+            logger.warning(NOT_ROLLED_BACK, extra=CHECKIN)
         return False
 
     def is_alive(
@@ -159,14 +162,14 @@ class AsyncPsycopgEngine:
         """Roll back what was left open; False if the connection is of no more use."""
         try:
             if connection.pgconn.transaction_status in OPEN_TRANSACTION:
-                logger.warning("rolling back a transaction left open at checkin")
+                logger.warning(LEFT_OPEN, extra=CHECKIN)
                 await connection.rollback()
             if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                 if not connection.autocommit:
                     await connection.set_autocommit(True)
                 return True
         except psycopg.Error:
-            logger.warning("the rollback failed; discarding the connection")
+            logger.warning(NOT_ROLLED_BACK, extra=CHECKIN)
         return False
 
     async def is_alive(

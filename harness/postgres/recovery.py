@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
-from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, OutcomeUnknownError, RetryAttempt, Verdict
 from harness.postgres.classify import Phase
 from harness.postgres.classify import classify as classify_postgres
@@ -130,10 +130,12 @@ class Recovery:
         course = _Course(self, name, phase, attempts, idempotent=idempotent)
         retrying = Retrying(sleep=self.clock.sleep, **course.rules())
         try:
-            return retrying(operation)
+            value: Value = retrying(operation)
         except Exception as error:
             course.ended(error)
             raise
+        course.succeeded()
+        return value
 
     async def call_async(
         self,
@@ -152,10 +154,12 @@ class Recovery:
         course = _Course(self, name, phase, attempts, idempotent=idempotent)
         retrying = AsyncRetrying(sleep=asyncio.sleep, **course.rules())
         try:
-            return await retrying(operation)
+            value: Value = await retrying(operation)
         except Exception as error:
             course.ended(error)
             raise
+        course.succeeded()
+        return value
 
 
 @dataclass
@@ -187,10 +191,40 @@ class _Course:
             "reraise": True,
         }
 
+    def succeeded(self) -> None:
+        """Tell of an operation that needed more than one try."""
+        if self._failed:
+            logger.info(
+                "%s succeeded after all",
+                self.name,
+                extra={
+                    "operation": self.name,
+                    "duration_ms": self._taken_ms(),
+                    "attempt": len(self._failed) + 1,
+                },
+            )
+
     def ended(self, error: Exception) -> None:
         """Note the failure that ends it, and turn an unknown outcome into an error."""
         found = self._classify(error)
         self._note(error, found, wait_s=0.0)
+        # A first try that fails for good is the caller's to tell: it has the error,
+        # and such failures may come with every operation.
+        is_worth_a_line = len(self._failed) > 1
+        logger.log(
+            logging.ERROR if is_worth_a_line else logging.DEBUG,
+            "%s failed for good (%s)",
+            self.name,
+            type(error).__name__,
+            extra={
+                "operation": self.name,
+                "duration_ms": self._taken_ms(),
+                "category": found.category.value,
+                "attempt": len(self._failed),
+                "sqlstate": getattr(error, "sqlstate", None),
+                "verdict": found.verdict.value,
+            },
+        )
         if len(self._failed) > 1:
             error.add_note(f"{self.name}: {describe(self._failed)}")
         if found.verdict is Verdict.OUTCOME_UNKNOWN and not isinstance(
@@ -199,6 +233,10 @@ class _Course:
             raise OutcomeUnknownError(
                 self.name, cause=type(error).__name__, attempts=tuple(self._failed)
             ) from error
+
+    def _taken_ms(self) -> float:
+        taken_ns = self._clock.monotonic_ns() - self._started_ns
+        return round(taken_ns / NS_PER_MS, 3)
 
     def _classify(self, error: BaseException) -> Classification:
         phase = self.phase if isinstance(self.phase, Phase) else self.phase()

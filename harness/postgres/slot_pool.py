@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from harness.postgres.checkout import Checkout
 from harness.postgres.forking import watch
 from harness.postgres.meter import BUFFER_LENGTH, Meter
 from harness.postgres.pool import PoolStats
-from harness.postgres.slots import Slot, Slots, line_of
+from harness.postgres.pool_log import Teller, tell_drain, tell_leaks, tell_lost
+from harness.postgres.slots import Slot, Slots
 from harness.postgres.supply import Supply
 from harness.postgres.upkeep import keep_up, upkeep_interval_s
 from harness.postgres.waiting import ThreadWaiter, again
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
     from harness.postgres.opening import Engine
     from harness.postgres.pool import PoolConfig, PoolMetrics
-    from harness.postgres.slots import Leak
 
-logger = logging.getLogger(__name__)
 
 # An idle connection is looked at, without a round trip, after this long. One that
 # dies in its holder's hands unseen, or within this time of coming back, can reach
@@ -73,6 +71,7 @@ class SlotPool:
         self._idle = self._slots.idle
         self._waiters = self._slots.waiters
         self._meter = Meter()
+        self._teller = Teller(name)
         self._buffer_length = BUFFER_LENGTH
         self._trusted_ns = min(TRUSTED_NS, int(config.liveness_idle_s * NS_PER_S))
         self._traces = config.leak_after_s > 0
@@ -227,6 +226,8 @@ class SlotPool:
                 slots.counts.checkout_timeouts += 1
                 slots.withdraw(waiter)
         if waiter.slot is None:
+            if isinstance(waiter.error, CheckoutTimeoutError):
+                self._teller.timed_out(waiter.error)
             raise again(waiter.error)
         return waiter.slot
 
@@ -292,9 +293,7 @@ class SlotPool:
             ):
                 doomed += self._slots.drain()
         if len(doomed) > 1:
-            logger.warning(
-                "the server is going away; pool %r replaces its connections", self.name
-            )
+            tell_drain(self.name, slot.signs, count=len(doomed))
         self._supply.discard(doomed)
 
     # -- upkeep -----------------------------------------------------------------
@@ -343,22 +342,3 @@ class SlotPool:
     ) -> None:
         """Close the pool."""
         self.close()
-
-
-def tell_leaks(name: str, leaks: list[Leak]) -> None:
-    """Log checkouts that last too long, with the stack that made them."""
-    for leak in leaks:
-        lines = [line_of(*place) for place in leak.stack]
-        logger.warning(
-            "pool %r: a connection has been out for %.1f s; checked out at\n  %s",
-            name,
-            leak.held_ns / NS_PER_S,
-            "\n  ".join(lines),
-        )
-
-
-def tell_lost(name: str, lost: list[Slot]) -> None:
-    """Log checkouts that nobody could have ended any more."""
-    for slot in lost:
-        where = line_of(*slot.place) if slot.place else "a place unknown"
-        logger.warning("pool %r: checkout lost by %s; taken back", name, where)

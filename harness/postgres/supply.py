@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from harness.postgres.opening import (
     is_permanent,
     prewarm_error,
 )
+from harness.postgres.pool_log import Teller, tell_opened
 from harness.postgres.slots import LIFETIME_JITTER, Slot, Slots
 from harness.postgres.waiting import again
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # A connect that took this long may have woken a suspended server: ask it.
 WAKE_SUSPECT_S = 0.2
-
-logger = logging.getLogger(__name__)
 
 
 class Supply:
@@ -60,6 +58,7 @@ class Supply:
         self._slots = slots
         self._lock = lock
         self._meter = meter
+        self._teller = Teller(name)
         self._is_inspected = False
         self._is_filled = threading.Event()
         self._is_started = False
@@ -118,9 +117,11 @@ class Supply:
         is_probe, attempt = False, 0
         began_ns = SYSTEM_CLOCK.monotonic_ns()
         while True:
+            asked_ns = SYSTEM_CLOCK.monotonic_ns()
             try:
                 slot = self._opened(began_ns, attempt)
             except Exception as error:  # noqa: BLE001 - told to whoever waits
+                self._teller.refused(error, asked_ns=asked_ns, attempt=attempt)
                 is_probe = self._refused(error, was_probe=is_probe)
                 if not is_probe:
                     return
@@ -156,8 +157,6 @@ class Supply:
             )
         if self._start_error is not None:
             self._is_filled.set()
-        if not again:
-            logger.debug("pool %r: a connection failed", self.name)
         return again
 
     def _opened(self, began_ns: int, attempt: int) -> Slot:
@@ -178,9 +177,9 @@ class Supply:
         except BaseException:
             self.engine.close(connection, handle)
             raise
-        self._meter.connected(
-            opened_ns - asked_ns, woke_ns=opened_ns - began_ns if woke else None
-        )
+        took_ns, woke_ns = opened_ns - asked_ns, opened_ns - began_ns if woke else None
+        self._meter.connected(took_ns, woke_ns=woke_ns)
+        tell_opened(self.name, took_ns=took_ns, woke_ns=woke_ns, attempt=attempt)
         return new_slot(
             (connection, handle),
             self.engine.listen,

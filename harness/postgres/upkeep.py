@@ -38,5 +38,9 @@ def keep_up(
             found.maintain()
         except Exception:
             # The next round may go well; without a thread nothing ever would.
-            logger.exception("pool %r: upkeep failed", found.name)
+            logger.exception(
+                "pool %r: upkeep failed",
+                found.name,
+                extra={"operation": "pool.upkeep"},
+            )
         del found

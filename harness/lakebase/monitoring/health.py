@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, HarnessError
+from harness.lakebase.classify import classify
 from harness.lakebase.monitoring.health_report import (
     ComponentHealth,
     Finding,
@@ -21,6 +22,7 @@ from harness.lakebase.monitoring.health_report import (
     HealthReport,
     HealthStatus,
 )
+from harness.postgres.classify import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -145,7 +147,9 @@ class HealthMonitor:
             try:
                 self.check_now()
             except Exception:
-                logger.exception("health could not be examined")
+                logger.exception(
+                    "health could not be examined", extra={"operation": "health"}
+                )
             if self._stop.wait(self.interval_s):
                 return
 
@@ -246,7 +250,11 @@ class HealthMonitor:
             try:
                 check.abandon()
             except Exception:
-                logger.exception("could not end the check of %s", check.component)
+                logger.exception(
+                    "could not end the check of %s",
+                    check.component,
+                    extra={"operation": f"health.{check.component}"},
+                )
         return Finding(
             status=check.failed,
             message=f"did not answer within {check.timeout_s:g} s",
@@ -269,7 +277,11 @@ def _failed(check: HealthCheck, error: BaseException) -> Finding:
     return Finding(
         status=check.failed,
         message=message,
-        details={"error": kind, "sqlstate": sqlstate},
+        details={
+            "error": kind,
+            "sqlstate": sqlstate,
+            "category": classify(error, phase=Phase.CONNECT).category.value,
+        },
     )
 
 
@@ -296,4 +308,10 @@ def _log_changes(before: HealthReport | None, report: HealthReport) -> None:
             level,
             "%s is %s: %s",
             *(health.component, health.status.value, health.message),
+            extra={
+                "operation": f"health.{health.component}",
+                "duration_ms": round(health.response_time_ms, 3),
+                "category": health.details.get("category"),
+                "status": health.status.value,
+            },
         )

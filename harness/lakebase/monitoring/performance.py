@@ -261,7 +261,12 @@ class PerformanceMonitor:
             *(recent["requests"], self.window_s),
         )
         for alert in summary["performance_alerts"]:
-            logger.warning("%s: %s", alert["type"], alert["message"])
+            logger.warning(
+                "%s: %s",
+                alert["type"],
+                alert["message"],
+                extra={"operation": alert.get("operation"), "alert": alert["type"]},
+            )
 
     def _record(
         self,
