@@ -172,9 +172,25 @@ class LakebaseService:
         }
         for key, alert in alerts.items():
             if key not in self._alerting:
-                logger.warning("%s: %s", alert.type, alert.message)
+                logger.warning(
+                    "%s: %s",
+                    alert.type,
+                    alert.message,
+                    extra={
+                        "operation": alert.subject,
+                        "alert": alert.type,
+                        "severity": alert.severity.value,
+                        "value": alert.value,
+                        "threshold": alert.threshold,
+                    },
+                )
         for kind, subject in self._alerting - alerts.keys():
-            logger.info("%s of %s has ended", kind, subject)
+            logger.info(
+                "%s of %s has ended",
+                kind,
+                subject,
+                extra={"operation": subject, "alert": kind},
+            )
         self._alerting = frozenset(alerts)
 
     def _watch(self, pool: Pool, server: Server) -> None:
@@ -256,8 +272,9 @@ def _workspace(settings: Settings) -> Workspace:
 
 
 def _state(workspace: Workspace, settings: Settings) -> str:
-    if settings.lakebase.instance_name is not None:
-        return workspace.instance_address(settings.lakebase.instance_name).state
-    from harness.lakebase.target import endpoint_name
+    from harness.lakebase.lookup import database_of
 
-    return workspace.endpoint_address(endpoint_name(workspace, settings)).state
+    name, is_instance = database_of(workspace, settings)
+    if is_instance:
+        return workspace.instance_address(name).state
+    return workspace.endpoint_address(name).state

@@ -8,6 +8,7 @@ from harness.clock import SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, TargetError
 from harness.lakebase.computes import ComputeSize
 from harness.lakebase.credentials import StaticCredentials
+from harness.lakebase.lookup import database_of
 from harness.lakebase.minting import MintedCredentials
 from harness.postgres.connect import connect, describe_server
 from harness.postgres.server import ConnectArguments, ServerInfo
@@ -230,9 +231,10 @@ def _refuse_pooled(host: str) -> None:
 
 
 def _address(workspace: Workspace, settings: Settings) -> Address:
-    if settings.lakebase.instance_name is not None:
-        return workspace.instance_address(settings.lakebase.instance_name)
-    return workspace.endpoint_address(endpoint_name(workspace, settings))
+    name, is_instance = database_of(workspace, settings)
+    if is_instance:
+        return workspace.instance_address(name)
+    return workspace.endpoint_address(name)
 
 
 def _host(address: Address, settings: Settings) -> str:
@@ -247,35 +249,18 @@ def _host(address: Address, settings: Settings) -> str:
 def _credentials(
     workspace: Workspace, settings: Settings, *, clock: Clock
 ) -> MintedCredentials:
-    lakebase = settings.lakebase
-    ttl_s = lakebase.token_ttl_s
-    if lakebase.instance_name is not None:
-        instance = lakebase.instance_name
-        credentials = MintedCredentials(
-            lambda: workspace.mint_for_instance(instance), clock=clock
-        )
-    else:
-        endpoint = endpoint_name(workspace, settings)
-        credentials = MintedCredentials(
-            lambda: workspace.mint_for_endpoint(endpoint, ttl_s=ttl_s), clock=clock
-        )
+    name, is_instance = database_of(workspace, settings)
+    ttl_s = settings.lakebase.token_ttl_s
+
+    def mint() -> Credential:
+        if is_instance:
+            return workspace.mint_for_instance(name)
+        return workspace.mint_for_endpoint(name, ttl_s=ttl_s)
+
+    credentials = MintedCredentials(mint, clock=clock)
     if settings.pool.enable_background_refresh:
         credentials.start_background()
     return credentials
-
-
-def endpoint_name(workspace: Workspace, settings: Settings) -> str:
-    """Return the full name of the endpoint, looked up where only parts are given.
-
-    Raises:
-        CredentialError: There is none, or there are several to choose from.
-    """
-    lakebase = settings.lakebase
-    if lakebase.endpoint is not None:
-        return lakebase.endpoint
-    if lakebase.project is not None:
-        return workspace.find_endpoint(project=lakebase.project, branch=lakebase.branch)
-    return workspace.find_endpoint_of_host(lakebase.host or "")
 
 
 def _reason(settings: Settings) -> str:

@@ -12,7 +12,6 @@ from databricks.sdk import WorkspaceClient, errors
 from databricks.sdk.clock import Clock as SdkClock
 from databricks.sdk.config import Config
 from databricks.sdk.errors.base import DatabricksError
-from databricks.sdk.service.postgres import Branch, Endpoint, EndpointType
 from google.protobuf.duration_pb2 import (  # type: ignore[import-untyped] # no stubs
     Duration,
 )
@@ -42,9 +41,6 @@ HTTP_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 15.0
 DISCOVERY_TIMEOUT_S = 3
 
-MISCONFIGURED = Classification(
-    ErrorCategory.CONFIGURATION, Severity.CRITICAL, Verdict.PERMANENT
-)
 CHECK_IDENTITY = (
     "the workspace does not accept the identity: check "
     "DATABRICKS_PERSONAL_ACCESS_TOKEN, or DATABRICKS_CLIENT_ID and _SECRET"
@@ -139,7 +135,7 @@ class Workspace:
 
     def user_name(self) -> str:
         """Return the Postgres role of the identity: its e-mail or application id."""
-        user = self._call("ask who we are", self.client.current_user.me)
+        user = self.call("ask who we are", self.client.current_user.me)
         if not user.user_name:
             msg = "the workspace does not tell our user name: set LAKEBASE_USER"
             raise CredentialError(msg)
@@ -147,7 +143,7 @@ class Workspace:
 
     def endpoint_address(self, name: str) -> Address:
         """Return where an Autoscaling endpoint is."""
-        endpoint = self._call(
+        endpoint = self.call(
             f"find endpoint {name!r}", lambda: self.client.postgres.get_endpoint(name)
         )
         status = endpoint.status
@@ -161,67 +157,9 @@ class Workspace:
             cu_max=status.autoscaling_limit_max_cu if status else None,
         )
 
-    def find_endpoint(self, *, project: str, branch: str) -> str:
-        """Return the name of the endpoint of a branch that takes writes.
-
-        Args:
-            project: Its id, or its full name `projects/<p>`.
-            branch: Its id.
-
-        Raises:
-            CredentialError: There is none, or there are several.
-        """
-        parent = f"projects/{project.removeprefix('projects/')}/branches/{branch}"
-        found = [
-            endpoint.name
-            for endpoint in self._endpoints(parent)
-            if endpoint.name and _takes_writes(endpoint)
-        ]
-        if len(found) == 1:
-            return found[0]
-        what = f"several ({', '.join(sorted(found))})" if found else "none"
-        msg = (
-            f"branch {parent!r} must have one endpoint that takes writes, and has "
-            f"{what}: set LAKEBASE_ENDPOINT"
-        )
-        raise CredentialError(msg, classification=MISCONFIGURED)
-
-    def find_endpoint_of_host(self, host: str) -> str:
-        """Return the name of the endpoint behind a host name, as an App knows it.
-
-        Raises:
-            CredentialError: The identity sees no endpoint with this host.
-        """
-        projects = self._call(
-            "list the projects", lambda: list(self.client.postgres.list_projects())
-        )
-        for project in projects:
-            for branch in self._branches(project.name or ""):
-                for endpoint in self._endpoints(branch.name or ""):
-                    hosts = endpoint.status.hosts if endpoint.status else None
-                    if endpoint.name and hosts and hosts.host == host:
-                        return endpoint.name
-        msg = (
-            f"the identity sees no endpoint with the host {host!r}: set "
-            "LAKEBASE_ENDPOINT, or LAKEBASE_INSTANCE_NAME, or LAKEBASE_PASSWORD"
-        )
-        raise CredentialError(msg, classification=MISCONFIGURED)
-
-    def _branches(self, project: str) -> list[Branch]:
-        return self._call(
-            f"list the branches of {project!r}",
-            lambda: list(self.client.postgres.list_branches(project)),
-        )
-
-    def _endpoints(self, branch: str) -> list[Endpoint]:
-        return self._call(
-            f"list the endpoints of {branch!r}",
-            lambda: list(self.client.postgres.list_endpoints(branch)),
-        )
-
     def instance_address(self, name: str) -> Address:
         """Return where a Provisioned instance is."""
-        instance = self._call(
+        instance = self.call(
             f"find instance {name!r}",
             lambda: self.client.database.get_database_instance(name),
         )
@@ -233,7 +171,7 @@ class Workspace:
     def mint_for_endpoint(self, name: str, *, ttl_s: int) -> Credential:
         """Mint a token for an Autoscaling endpoint that lives for *ttl_s* seconds."""
         minted_at = self._clock.now()
-        answer = self._call(
+        answer = self.call(
             f"mint a token for endpoint {name!r}",
             lambda: self.client.postgres.generate_database_credential(
                 name, ttl=Duration(seconds=ttl_s)
@@ -244,7 +182,7 @@ class Workspace:
     def mint_for_instance(self, name: str) -> Credential:
         """Mint a token for a Provisioned instance; its lifetime is the service's."""
         minted_at = self._clock.now()
-        answer = self._call(
+        answer = self.call(
             f"mint a token for instance {name!r}",
             lambda: self.client.database.generate_database_credential(
                 instance_names=[name]
@@ -252,8 +190,12 @@ class Workspace:
         )
         return _credential(answer.token, answer.expiration_time, minted_at=minted_at)
 
-    def _call(self, doing: str, call: Callable[[], Value]) -> Value:
+    def call(self, doing: str, call: Callable[[], Value]) -> Value:
         """Make one call within its deadline.
+
+        Args:
+            doing: What it does, for the message: "list the projects".
+            call: Asks the SDK.
 
         Raises:
             CredentialError: It failed; the message says why and what to do.
@@ -338,13 +280,6 @@ def _credential(token: str | None, expiry: Any, *, minted_at: Any) -> Credential
         minted_at=minted_at,
         expires_at=expiry_of(expiry, minted_at=minted_at),
     )
-
-
-def _takes_writes(endpoint: Endpoint) -> bool:
-    """Whether an endpoint is no read replica; the service may not say."""
-    status, spec = endpoint.status, endpoint.spec
-    kind = (status and status.endpoint_type) or (spec and spec.endpoint_type)
-    return kind in (None, EndpointType.ENDPOINT_TYPE_READ_WRITE)
 
 
 def _cause(error: BaseException) -> BaseException:
