@@ -37,7 +37,7 @@ def test_refused_login_is_an_error_at_once_with_the_reason(
 def test_login_refused_later_is_the_reason_given(make, server_as):
     """The pool is warm, the password changes, and one more connection is needed."""
     server = server_as()
-    pool = make(server, size_min=1, size_max=2, checkout_timeout_s=0.5)
+    pool = make(server, size_min=1, size_max=2)
     server.arguments = {"password": "canary-wrong"}
 
     with pool.checkout(), pytest.raises(TargetError) as caught, pool.checkout():
