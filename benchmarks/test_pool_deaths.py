@@ -285,11 +285,15 @@ class Killer:
                     [connection.info.backend_pid],
                 )
             return
+        # A copy: closing it must not close the connection's own under its feet.
+        # One that an earlier holder killed, and nobody has found out, stays dead.
+        with (
+            socket.socket(fileno=os.dup(connection.fileno())) as copy,
+            suppress(OSError),
+        ):
+            copy.shutdown(socket.SHUT_RDWR)
         with self._lock:
             self.sockets_count += 1
-        # A copy: closing it must not close the connection's own under its feet.
-        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
 
 
 def hold(connection, dice, killer):

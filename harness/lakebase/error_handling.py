@@ -146,9 +146,9 @@ class ErrorHandler:
             extra={
                 "operation": operation,
                 "duration_ms": duration_ms,
-                "category": found.category.value,
+                "category": str(found.category),
                 "attempt": retry_count + 1,
-                "severity": found.severity.value,
+                "severity": str(found.severity),
             },
         )
         return context

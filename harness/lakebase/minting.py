@@ -324,7 +324,7 @@ class MintedCredentials:
             extra={
                 "operation": "credentials.mint",
                 "duration_ms": round((now_ns - flight.started_ns) / NS_PER_MS, 3),
-                "category": classify(error).category.value,
+                "category": str(classify(error).category),
                 "attempt": attempt,
                 "wait_ms": round(delay_s * 1000, 3),
             },

@@ -49,7 +49,7 @@ class Teller:
                 extra={
                     "operation": "pool.checkout",
                     "duration_ms": round(error.waited_s * 1000, 3),
-                    "category": classify(error).category.value,
+                    "category": str(classify(error).category),
                     "count": count,
                     "in_use": error.in_use,
                     "waiting": error.waiting,
@@ -67,7 +67,7 @@ class Teller:
                 extra={
                     "operation": "pool.connect",
                     "duration_ms": _since_ms(asked_ns),
-                    "category": classify(error, phase=Phase.CONNECT).category.value,
+                    "category": str(classify(error, phase=Phase.CONNECT).category),
                     "attempt": attempt + 1,
                     "sqlstate": getattr(error, "sqlstate", None),
                     "count": count,

@@ -219,10 +219,10 @@ class _Course:
             extra={
                 "operation": self.name,
                 "duration_ms": self._taken_ms(),
-                "category": found.category.value,
+                "category": str(found.category),
                 "attempt": len(self._failed),
                 "sqlstate": getattr(error, "sqlstate", None),
-                "verdict": found.verdict.value,
+                "verdict": str(found.verdict),
             },
         )
         if len(self._failed) > 1:

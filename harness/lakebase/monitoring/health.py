@@ -280,7 +280,7 @@ def _failed(check: HealthCheck, error: BaseException) -> Finding:
         details={
             "error": kind,
             "sqlstate": sqlstate,
-            "category": classify(error, phase=Phase.CONNECT).category.value,
+            "category": str(classify(error, phase=Phase.CONNECT).category),
         },
     )
 

@@ -111,7 +111,7 @@ def test_a_refused_login_is_critical_with_the_servers_reason(make_probe, postgre
     assert "no_such_database" in found.message
 
 
-def test_a_statement_that_hangs_ends_in_time_and_frees_its_thread(make_probe):
+def test_a_statement_that_hangs_ends_in_time_and_frees_its_thread(make_probe, postgres):
     probe = make_probe()
     ended = threading.Event()
     probe.ask("SELECT 1")
@@ -130,6 +130,12 @@ def test_a_statement_that_hangs_ends_in_time_and_frees_its_thread(make_probe):
 
     assert finding_of(check).status == "critical"
     assert ended.wait(PATIENCE_S)
+    # The server does not hear of it before it answers, in ten minutes.
+    with connect(postgres.connect_arguments()) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query = 'SELECT pg_sleep(600)'"
+        )
     probe._drop()
     probe.ask = probe_ask
     assert finding_of(checks.database_connection(probe)).status == "healthy"
