@@ -16,8 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
-from harness.clock import SYSTEM_CLOCK
+from harness.clock import SYSTEM_CLOCK, ManualClock
+from harness.errors import CredentialError
+from harness.lakebase.credentials import Credential
+from harness.lakebase.minting import MintedCredentials
 from harness.postgres.connect import connect
 from harness.settings import load_settings
 
@@ -220,3 +224,63 @@ def lakebase_settings(plane, postgres, product, tmp_path):
         )
 
     return make
+
+
+class Mint:
+    """A service whose tokens live for a given time, and that may be down."""
+
+    def __init__(self, clock, lifetime_s=3600.0):
+        self.clock = clock
+        self.lifetime_s = lifetime_s
+        self.calls = 0
+        self.down = False
+
+    def __call__(self):
+        self.calls += 1
+        if self.down:
+            raise CredentialError("the workspace is down")
+        now = self.clock.now()
+        return Credential(
+            token=SecretStr(f"token-{self.calls}"),
+            minted_at=now,
+            expires_at=now + timedelta(seconds=self.lifetime_s),
+        )
+
+
+class NoJitter:
+    """Jitter at its least: refresh as late, and pause as short, as may be."""
+
+    def random(self):
+        return 0.0
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def make_mint():
+    """Return a function: a service that mints `token-1`, `token-2` and so on."""
+    return Mint
+
+
+@pytest.fixture
+def mint(clock):
+    return Mint(clock)
+
+
+@pytest.fixture
+def no_jitter():
+    return NoJitter()
+
+
+@pytest.fixture
+def credentials(mint, clock, no_jitter):
+    return MintedCredentials(mint, clock=clock, random=no_jitter)
+
+
+@pytest.fixture
+def token():
+    """Return a function: the text of the token that credentials give out."""
+    return lambda credentials: credentials.credential().token.get_secret_value()

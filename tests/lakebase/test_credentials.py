@@ -3,79 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from harness.clock import SYSTEM_CLOCK, ManualClock
+from harness.clock import ManualClock
 from harness.errors import CredentialError, Verdict
 from harness.lakebase.credentials import (
-    LIFETIME_MIN,
-    Credential,
     StaticCredentials,
-    expiry_of,
 )
-from harness.lakebase.minting import LOOK_INTERVAL_S, MintedCredentials
+from harness.lakebase.minting import MintedCredentials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Mint:
-    """A service whose tokens live for a given time, and that may be down."""
-
-    def __init__(self, clock, lifetime_s=3600.0):
-        self.clock = clock
-        self.lifetime_s = lifetime_s
-        self.calls = 0
-        self.down = False
-
-    def __call__(self):
-        self.calls += 1
-        if self.down:
-            raise CredentialError("the workspace is down")
-        now = self.clock.now()
-        return Credential(
-            token=SecretStr(f"token-{self.calls}"),
-            minted_at=now,
-            expires_at=now + timedelta(seconds=self.lifetime_s),
-        )
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
-
-
-@pytest.fixture
-def mint(clock):
-    return Mint(clock)
-
-
-class NoJitter:
-    """Jitter at its least: refresh as late, and pause as short, as may be."""
-
-    def random(self):
-        return 0.0
-
-
-@pytest.fixture
-def credentials(mint, clock):
-    return MintedCredentials(mint, clock=clock, random=NoJitter())
-
-
-def token(credentials):
-    return credentials.credential().token.get_secret_value()
-
-
-def test_token_is_used_again_until_it_is_nearly_over(credentials, mint, clock):
+def test_token_is_used_again_until_it_is_nearly_over(credentials, mint, clock, token):
     assert token(credentials) == "token-1"
     clock.advance(54 * 60)
     assert token(credentials) == "token-1"
@@ -84,9 +32,11 @@ def test_token_is_used_again_until_it_is_nearly_over(credentials, mint, clock):
     assert mint.calls == 2
 
 
-def test_short_token_is_replaced_in_the_last_fifth_of_its_life(clock):
-    mint = Mint(clock, lifetime_s=300)
-    credentials = MintedCredentials(mint, clock=clock, random=NoJitter())
+def test_short_token_is_replaced_in_the_last_fifth_of_its_life(
+    clock, make_mint, token, no_jitter
+):
+    mint = make_mint(clock, lifetime_s=300)
+    credentials = MintedCredentials(mint, clock=clock, random=no_jitter)
     token(credentials)
 
     clock.advance(239)
@@ -95,11 +45,11 @@ def test_short_token_is_replaced_in_the_last_fifth_of_its_life(clock):
     assert token(credentials) == "token-2"
 
 
-def test_32_threads_mint_once(clock):
+def test_32_threads_mint_once(clock, make_mint, token):
     """An unlocked cache mints once per thread, all at the same moment."""
     arrived = threading.Semaphore(0)
     release = threading.Event()
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def slow_mint():
         assert release.wait(timeout=10)
@@ -124,9 +74,11 @@ def test_32_threads_mint_once(clock):
     assert mint.calls == 1
 
 
-def test_callers_go_on_with_the_old_token_while_one_fetches_the_next(clock):
+def test_callers_go_on_with_the_old_token_while_one_fetches_the_next(
+    clock, make_mint, token
+):
     inside, release = threading.Event(), threading.Event()
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def slow_mint():
         if mint.calls:
@@ -146,7 +98,9 @@ def test_callers_go_on_with_the_old_token_while_one_fetches_the_next(clock):
         assert leader.result(timeout=10) == "token-2"
 
 
-def test_failed_mint_is_shared_and_not_repeated_at_once(credentials, mint, clock):
+def test_failed_mint_is_shared_and_not_repeated_at_once(
+    credentials, mint, clock, token
+):
     """A pool asks in bursts; a service in trouble must not get them all."""
     mint.down = True
     barrier = threading.Barrier(32)
@@ -165,7 +119,9 @@ def test_failed_mint_is_shared_and_not_repeated_at_once(credentials, mint, clock
     assert token(credentials) == "token-2"
 
 
-def test_failed_refresh_leaves_the_working_token_in_use(credentials, mint, clock):
+def test_failed_refresh_leaves_the_working_token_in_use(
+    credentials, mint, clock, token
+):
     token(credentials)
     mint.down = True
     clock.advance(56 * 60)
@@ -179,9 +135,9 @@ def test_failed_refresh_leaves_the_working_token_in_use(credentials, mint, clock
         credentials.credential()
 
 
-def test_unexpected_error_reaches_the_caller_and_frees_the_way(clock):
+def test_unexpected_error_reaches_the_caller_and_frees_the_way(clock, make_mint, token):
     answers = iter([RuntimeError("bug"), None])
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def broken():
         error = next(answers)
@@ -196,14 +152,14 @@ def test_unexpected_error_reaches_the_caller_and_frees_the_way(clock):
     assert token(credentials) == "token-1"
 
 
-def test_token_that_arrives_expired_is_an_error_about_clocks(clock):
-    credentials = MintedCredentials(Mint(clock, lifetime_s=0), clock=clock)
+def test_token_that_arrives_expired_is_an_error_about_clocks(clock, make_mint):
+    credentials = MintedCredentials(make_mint(clock, lifetime_s=0), clock=clock)
 
     with pytest.raises(CredentialError, match="clock"):
         credentials.credential()
 
 
-def test_static_password_never_expires(clock):
+def test_static_password_never_expires(clock, token):
     credentials = StaticCredentials(SecretStr("pw"), clock=clock)
     clock.advance(10**8)
 
@@ -216,9 +172,11 @@ def test_static_password_never_expires(clock):
         st.tuples(st.floats(min_value=0, max_value=4000), st.booleans()), max_size=30
     ),
 )
-def test_no_history_of_waits_and_outages_yields_a_bad_token(lifetime_s, steps):
+def test_no_history_of_waits_and_outages_yields_a_bad_token(
+    lifetime_s, steps, make_mint
+):
     clock = ManualClock()
-    mint = Mint(clock, lifetime_s=lifetime_s)
+    mint = make_mint(clock, lifetime_s=lifetime_s)
     credentials = MintedCredentials(mint, clock=clock, random=Random(lifetime_s))
     last, refresh_at = None, None
 
@@ -250,41 +208,10 @@ def test_no_repr_shows_a_token(credentials):
     assert "token-1" not in repr(credential) + str(credential) + repr(vars(credentials))
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("2026-01-01T01:00:00Z", START + timedelta(hours=1)),
-        ("2026-01-01T02:00:00.250+01:00", START + timedelta(hours=1, seconds=0.25)),
-        ("2026-01-01T01:00:00", START + timedelta(hours=1)),
-        (Timestamp(seconds=int(START.timestamp())), START),
-        (None, START + LIFETIME_MIN),
-    ],
-    ids=["utc", "offset", "naive", "protobuf", "absent"],
-)
-def test_expiry_of_either_product_is_an_aware_time_in_utc(value, expected):
-    found = expiry_of(value, minted_at=START)
-
-    assert found == expected
-    assert found.tzinfo is UTC
-
-
-@pytest.mark.parametrize("value", ["soon", 12345, b"2026"], ids=repr)
-def test_unknown_expiry_is_refused(value):
-    with pytest.raises(CredentialError, match="expiry"):
-        expiry_of(value, minted_at=START)
-
-
-def test_expiry_is_compared_across_time_zones():
-    tokyo = timezone(timedelta(hours=9))
-    value = (START + timedelta(hours=1)).astimezone(tokyo).isoformat()
-
-    assert expiry_of(value, minted_at=START) == START + timedelta(hours=1)
-
-
-def test_threads_and_tasks_share_one_mint(clock):
+def test_threads_and_tasks_share_one_mint(clock, make_mint, token):
     """32 threads and 32 tasks of an event loop ask at once."""
     release, asked = threading.Event(), threading.Semaphore(0)
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def slow_mint():
         assert release.wait(timeout=30)
@@ -316,10 +243,10 @@ def test_threads_and_tasks_share_one_mint(clock):
     assert mint.calls == 1
 
 
-def test_event_loop_goes_on_while_a_token_is_minted(clock):
+def test_event_loop_goes_on_while_a_token_is_minted(clock, make_mint):
     """The originals called the blocking SDK from inside the event loop."""
     release, ticked = threading.Event(), []
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def slow_mint():
         assert release.wait(timeout=30)
@@ -341,9 +268,9 @@ def test_event_loop_goes_on_while_a_token_is_minted(clock):
     assert ticked == [0, 1, 2, 3, 4]
 
 
-def test_cancelled_task_leaves_the_mint_to_the_others(clock):
+def test_cancelled_task_leaves_the_mint_to_the_others(clock, make_mint):
     release = threading.Event()
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def slow_mint():
         assert release.wait(timeout=30)
@@ -365,10 +292,10 @@ def test_cancelled_task_leaves_the_mint_to_the_others(clock):
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_mint_that_hangs_is_given_up_on_and_left_behind(clock, way):
+def test_mint_that_hangs_is_given_up_on_and_left_behind(clock, way, make_mint):
     """The SDK's own budget is five minutes; a pool would stand still as long."""
     release = threading.Event()
-    mint = Mint(clock)
+    mint = make_mint(clock)
 
     def hanging_once():
         if not mint.calls:
@@ -429,112 +356,18 @@ def test_pause_the_service_asks_for_is_kept(clock):
     assert len(calls) == 2
 
 
-def test_processes_that_start_together_do_not_refresh_together(clock):
+def test_processes_that_start_together_do_not_refresh_together(clock, make_mint):
     times = set()
     for seed in range(20):
-        credentials = MintedCredentials(Mint(clock), clock=clock, random=Random(seed))
+        credentials = MintedCredentials(
+            make_mint(clock), clock=clock, random=Random(seed)
+        )
         credential = credentials.credential()
         refresh_at = credentials.status().next_refresh_at
         ahead = credential.expires_at - refresh_at
         assert timedelta(minutes=5) <= ahead <= timedelta(minutes=7.5)
         times.add(refresh_at)
     assert len(times) == 20
-    again = MintedCredentials(Mint(clock), clock=clock, random=Random(0))
+    again = MintedCredentials(make_mint(clock), clock=clock, random=Random(0))
     again.credential()
     assert again.status().next_refresh_at in times, "a seed repeats a run"
-
-
-def test_refused_token_is_dropped_once_however_many_logins_it_failed(credentials, mint):
-    first = token(credentials)
-    assert [credentials.invalidate(first) for _ in range(20)] == [True] * 20
-    second = token(credentials)
-
-    assert (first, second) == ("token-1", "token-2")
-    assert credentials.invalidate(first), "its successor is there to be used"
-    assert token(credentials) == second
-    assert mint.calls == 2
-    assert credentials.status().invalidated_count == 1
-
-
-def test_server_that_refuses_every_token_does_not_get_one_per_login(
-    credentials, mint, clock
-):
-    answers = []
-    for _ in range(100):
-        answers.append(credentials.invalidate(token(credentials)))
-        clock.advance(0.1)
-
-    assert answers.count(True) == mint.calls - 1 + (answers[-1] is True)
-    assert mint.calls <= 11
-
-
-def test_static_password_that_is_refused_has_no_successor():
-    assert not StaticCredentials(SecretStr("pw")).invalidate("pw")
-
-
-def test_status_shows_everything_but_the_token(credentials, mint, clock):
-    before = credentials.status()
-    token(credentials)
-    clock.advance(60)
-    status = credentials.status()
-
-    assert (before.minted_at, before.is_usable, before.mints_count) == (None, False, 0)
-    assert status.age_s == 60
-    assert status.expires_at == START + timedelta(hours=1)
-    assert status.next_refresh_at == START + timedelta(minutes=55)
-    assert status.is_usable
-    assert (status.mints_count, status.failures_count) == (1, 0)
-    assert "token-1" not in repr(status)
-
-    mint.down = True
-    clock.advance(56 * 60)
-    token(credentials)
-    assert credentials.status().failures_count == 1
-    assert credentials.status().last_failure == "the workspace is down"
-
-
-def test_background_replaces_a_token_that_nobody_asks_for():
-    """On the real clock: tokens of 0.3 s, and no caller between them."""
-    minted = threading.Semaphore(0)
-    mint = Mint(SYSTEM_CLOCK, lifetime_s=0.3)
-
-    def counted():
-        credential = mint()
-        minted.release()
-        return credential
-
-    credentials = MintedCredentials(counted)
-    credentials.start_background()
-    credentials.credential()
-    for _ in range(3):
-        assert minted.acquire(timeout=30)
-    assert credentials.status().refreshes_in_background
-    credentials.close()
-    assert not credentials.status().refreshes_in_background
-
-
-def test_background_ends_with_its_owner(clock):
-    credentials = MintedCredentials(Mint(clock), clock=clock)
-    credentials.start_background()
-    thread = credentials._background
-    credentials.credential()
-    del credentials
-    gc.collect()
-    # Well before the thread's next look at the clock.
-    thread.join(timeout=LOOK_INTERVAL_S / 3)
-    assert not thread.is_alive()
-
-
-def test_background_goes_on_after_a_failed_refresh(credentials, mint, clock):
-    """One failure of the originals meant no refresh for fifty minutes."""
-    token(credentials)
-    clock.advance(56 * 60)
-    mint.down = True
-    assert credentials.refresh_if_due() == 0.0
-    assert 0 < credentials.refresh_if_due() <= 5.0
-    mint.down = False
-    clock.advance(5)
-    credentials.refresh_if_due()
-
-    assert token(credentials) == "token-3"
-    assert credentials.refresh_if_due() == 30.0

@@ -21,8 +21,23 @@ from harness.settings.monitoring import MonitoringSettings
 
 
 @pytest.fixture
-def lines():
-    """Return a function: the JSON lines of an operation so far."""
+def make(pool_class, postgres, application_name):
+    """Return a factory of pools whose lines are told from those of other tests."""
+    pools = []
+
+    def make(server=postgres, **config):
+        config = PoolConfig(**{"checkout_timeout_s": 10.0, **config})
+        pools.append(pool_class(server, config, name=application_name))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture
+def lines(application_name):
+    """Return a function: the JSON lines of this test's pool, of one operation."""
     logger = logging.getLogger("harness")
     before = (logger.level, list(logger.handlers))
     stream = io.StringIO()
@@ -32,7 +47,8 @@ def lines():
 
     def of(operation=None):
         found = [json.loads(line) for line in stream.getvalue().splitlines()]
-        return [o for o in found if operation in (None, o.get("operation"))]
+        ours = [o for o in found if repr(application_name) in o["message"]]
+        return [o for o in ours if operation in (None, o.get("operation"))]
 
     yield of
     logger.setLevel(before[0])
@@ -51,16 +67,17 @@ def test_a_refused_login_is_a_line_with_its_fields(make, server_as, lines):
     assert "canary" not in json.dumps(line)
 
 
-def test_tasks_have_the_same_lines(server_as, postgres, lines):
+def test_tasks_have_the_same_lines(server_as, postgres, application_name, lines):
     async def refused():
         config = PoolConfig(size_min=1, size_max=1)
-        async with AsyncPsycopgPool(server_as(user="nobody_here"), config):
+        nobody = server_as(user="nobody_here")
+        async with AsyncPsycopgPool(nobody, config, name=application_name):
             pass
 
     async def late():
         config = PoolConfig(size_min=1, size_max=1, checkout_timeout_s=0.01)
         async with (
-            AsyncPsycopgPool(postgres, config) as pool,
+            AsyncPsycopgPool(postgres, config, name=application_name) as pool,
             pool.checkout(),
             pool.checkout(),
         ):
@@ -126,24 +143,26 @@ def test_a_lost_checkout_is_a_line(make, lines):
     assert "taken back" in line["message"]
 
 
-def test_checkouts_that_go_well_write_nothing_even_at_debug(
-    pool_class, postgres, application_name, lines
+def test_checkouts_that_go_well_write_nothing_even_at_debug(make, lines):
+    pool = make(size_min=2, size_max=2)
+    for _ in range(200):
+        with pool.checkout() as connection:
+            connection.execute("SELECT 1")
+    assert [line["operation"] for line in lines()] == ["pool.connect"] * 2
+
+
+def test_one_line_a_second_speaks_for_all_callers_that_time_out(
+    application_name, lines
 ):
-    """What other tests' pools still do is theirs: this one has a name of its own."""
-    config = PoolConfig(size_min=2, size_max=2)
-    with pool_class(postgres, config, name=application_name) as pool:
-        for _ in range(200):
-            with pool.checkout() as connection:
-                connection.execute("SELECT 1")
-    ours = [line for line in lines() if application_name in line["message"]]
-    assert [line["operation"] for line in ours] == ["pool.connect"] * 2
-
-
-def test_one_line_a_second_speaks_for_all_callers_that_time_out(lines):
     clock = ManualClock()
-    teller = Teller("p", clock=clock)
+    teller = Teller(application_name, clock=clock)
     error = CheckoutTimeoutError(
-        pool_name="p", waited_s=1.0, size=1, size_max=1, in_use=1, waiting=7
+        pool_name=application_name,
+        waited_s=1.0,
+        size=1,
+        size_max=1,
+        in_use=1,
+        waiting=7,
     )
     for _ in range(1000):
         teller.timed_out(error)
@@ -153,8 +172,8 @@ def test_one_line_a_second_speaks_for_all_callers_that_time_out(lines):
     assert [line["count"] for line in lines("pool.checkout")] == [1, 1000]
 
 
-def test_a_wake_is_a_line_with_its_own_time(lines):
-    tell_opened("p", took_ns=1_000_000, woke_ns=250_000_000, attempt=2)
+def test_a_wake_is_a_line_with_its_own_time(application_name, lines):
+    tell_opened(application_name, took_ns=1_000_000, woke_ns=250_000_000, attempt=2)
 
     (line,) = lines("pool.wake")
     assert (line["duration_ms"], line["attempt"]) == (250.0, 3)
