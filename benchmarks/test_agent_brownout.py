@@ -40,7 +40,18 @@ def successes():
     return {}
 
 
+@pytest.fixture
+def stub_only(pytestconfig):
+    """Nobody makes a brown-out in a real endpoint: others ask it too."""
+    if pytestconfig.getoption("--agent") != "stub":
+        pytest.skip(
+            "a brown-out is only made in a stub: run it with --agent=stub, and "
+            "benchmarks/test_agent_retries.py against the endpoint"
+        )
+
+
 @pytest.mark.benchmark(group="agent-brownout")
+@pytest.mark.usefixtures("stub_only")
 @pytest.mark.parametrize("policy", list(POLICIES))
 def test_brownout(make_agent_stub, make_agent, sized, record_load, successes, policy):
     """Poisson arrivals at 80 % of what the endpoint serves; then it serves 20 %.

@@ -11,70 +11,87 @@ from harness.agents.figures import Slo, intended_ttfts_s, stream_figures
 from harness.agents.proof import require_punctual
 from harness.agents.stub.capacity import Capacity
 from harness.load import poisson_arrivals, run_open_loop
-from harness.load.search import Verdict, search_rate
+from harness.load.search import Finding, Verdict, search_rate
 
 QUESTION = "How many connections does a pool hold?"
 SLOTS, TTFT_S, ITL_S, TOKENS = 4, 0.010, 0.002, 20
 # What the stub can serve at most: its slots over the time an answer holds one.
 SERVED_PER_S = SLOTS / (TTFT_S + ITL_S * (TOKENS - 1))
 PROMISE = Slo(ttft_p95_s=0.06, itl_p99_s=0.02)
+# A real endpoint answers in seconds, and each answer costs tokens.
+ENDPOINT_PROMISE = Slo(ttft_p95_s=3.0, itl_p99_s=0.5)
+ENDPOINT_QUESTIONS_MAX = 300
 # A p95 needs so many answers.
 ANSWERS_MIN = 90
 
 
 @pytest.mark.benchmark(group="agent-goodput")
-def test_highest_rate_within_the_promise(
-    make_agent_stub, make_agent, sized, record_durations
-):
+def test_highest_rate_within_the_promise(make_agent_target, sized, record_durations):
     """Open loop at rates found by search: bracket, then bisect, invalid ones again.
 
     The compared value is the TTFT, from the intended start, at the rate that held.
+    A real endpoint is asked few questions, slowly, and promises less.
     """
-    stub = make_agent_stub(
-        ttft_s=TTFT_S,
-        itl_s=ITL_S,
-        tokens=TOKENS,
-        capacity=Capacity(slots=SLOTS, queue=1000),
+    agent, stub = make_agent_target(
+        {
+            "ttft_s": TTFT_S,
+            "itl_s": ITL_S,
+            "tokens": TOKENS,
+            "capacity": Capacity(slots=SLOTS, queue=1000),
+        }
     )
-    agent = make_agent(stub)
+    promise = PROMISE if stub is not None else ENDPOINT_PROMISE
     probes = {}
+    asked = 0
 
     def probe(rate_per_s):
-        stub.reset()
+        nonlocal asked
+        if stub is None and asked + 1.3 * ANSWERS_MIN > ENDPOINT_QUESTIONS_MAX:
+            said = f"no more than {ENDPOINT_QUESTIONS_MAX} questions are asked"
+            return Finding(verdict=Verdict.INVALID, reason=said)
+        if stub is not None:
+            stub.reset()
         result, by_worker = ask_at_rate(
             agent,
             rate_per_s=rate_per_s,
             duration_s=max(sized(full=3.0, smoke=0.5), ANSWERS_MIN / rate_per_s),
         )
+        asked += result.scheduled
         answers, ttfts_s = intended_ttfts_s(result, by_worker)
         late = None
         try:
-            require_punctual(stub.statement().lateness_ms, stub.plan)
+            if stub is not None:
+                require_punctual(stub.statement().lateness_ms, stub.plan)
         except StubLateError as error:
             late = str(error)
-        finding = PROMISE.judge(result, answers, ttfts_s, late=late)
+        finding = promise.judge(result, answers, ttfts_s, late=late)
         probes[finding.verdict, rate_per_s] = result, answers, ttfts_s
         return finding
 
     found = search_rate(
         probe,
-        start_per_s=40.0,
-        min_per_s=2.0,
-        max_per_s=200.0,
+        **(
+            {"start_per_s": 40.0, "min_per_s": 2.0, "max_per_s": 200.0}
+            if stub is not None
+            else {"start_per_s": 1.0, "min_per_s": 0.25, "max_per_s": 8.0}
+        ),
         tolerance=0.1,
         probes_max=sized(full=10, smoke=2),
     )
 
     held_per_s = found.held_per_s
     # Nobody answers more than the slots allow; a search that says so is broken.
-    assert (held_per_s or 0.0) <= SERVED_PER_S * 1.1
+    if stub is not None:
+        assert (held_per_s or 0.0) <= SERVED_PER_S * 1.1
+    else:
+        assert asked <= ENDPOINT_QUESTIONS_MAX
     # Where none held, the last one is shown: it says what stood in the way.
     last = list(probes)[-1]
     result, answers, ttfts_s = probes[
         (Verdict.HELD, held_per_s) if held_per_s is not None else last
     ]
     assert answers
-    good = sum(map(PROMISE.is_good, ttfts_s, answers))
+    good = sum(map(promise.is_good, ttfts_s, answers))
     record_durations(
         ttfts_s,
         measure="ttft",
@@ -82,11 +99,12 @@ def test_highest_rate_within_the_promise(
         completed=result.completed,
         failed=result.errors,
         details={
-            "promise": PROMISE.describe(),
+            "promise": promise.describe(),
+            "questions_count": asked,
             "held_rate_per_s": held_per_s and round(held_per_s, 2),
             "violated_rate_per_s": found.violated_per_s
             and round(found.violated_per_s, 2),
-            "served_per_s_max": round(SERVED_PER_S, 2),
+            **({"served_per_s_max": round(SERVED_PER_S, 2)} if stub else {}),
             "goodput_per_s": round(good / result.wall_s, 2),
             "good_share": round(good / result.scheduled, 4),
             "search": found.describe(),

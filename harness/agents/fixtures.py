@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,14 +11,18 @@ import pytest
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.agents.answer import Answer
     from harness.agents.answer_watch import AnswerWatch
     from harness.agents.client import AgentClient
     from harness.agents.stub.process import AgentStub
 
-FIXTURES = frozenset(("agent", "agent_proof", "agent_stub", "make_agent_stub"))
+FIXTURES = frozenset(
+    ("agent", "agent_proof", "agent_stub", "make_agent_stub", "make_agent_target")
+)
+# These ask whom `--agent` chooses; the others always a stub.
+CHOSEN = frozenset(("agent", "make_agent_target"))
 STUB, ENDPOINT = "stub", "endpoint"
 
 # The stubs a test made itself, and the one all others share, for the facts.
@@ -107,6 +111,55 @@ def agent(request: pytest.FixtureRequest) -> Iterator[AgentClient]:
     else:
         make = request.getfixturevalue("make_agent")
         yield make(request.getfixturevalue("agent_stub"))
+
+
+class AgentTarget(NamedTuple):
+    """Whom a benchmark asks.
+
+    Attributes:
+        agent: A client of it.
+        stub: The stub behind it; None for a real endpoint, whose size and faults
+            nobody plans.
+    """
+
+    agent: AgentClient
+    stub: AgentStub | None
+
+
+@pytest.fixture
+def make_agent_target(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., AgentTarget]]:
+    """Return a factory of what `--agent` chooses: `make_agent_target(plan, **client)`.
+
+    *plan* is what a stub is made of, by `StubPlan`'s names, and is nothing to a real
+    endpoint; the other arguments go to the client.
+    """
+    if request.config.getoption("--agent") == STUB:
+        make_stub = request.getfixturevalue("make_agent_stub")
+        make_client = request.getfixturevalue("make_agent")
+
+        def make(plan: Mapping[str, Any], **options: Any) -> AgentTarget:
+            stub = make_stub(**plan)
+            return AgentTarget(make_client(stub, **options), stub)
+
+        yield make
+        return
+    from harness.agents.client import AgentClient
+
+    settings = request.getfixturevalue("settings")
+    with ExitStack() as stack:
+
+        def make_real(plan: Mapping[str, Any], **options: Any) -> AgentTarget:
+            del plan
+            client = AgentClient.from_settings(
+                settings.agent,
+                databricks=settings.databricks,
+                **{"max_retries": 0, **options},
+            )
+            return AgentTarget(stack.enter_context(client), None)
+
+        yield make_real
 
 
 class AgentProof:
@@ -211,9 +264,12 @@ def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
     """Say which agent is asked."""
-    if not any("agent" in getattr(item, "fixturenames", ()) for item in items):
+    asked = {name for item in items for name in getattr(item, "fixturenames", ())}
+    real = config.getoption("--agent") == ENDPOINT
+    # A target that is a stub has a plan of its own.
+    if not asked & (CHOSEN if real else {"agent"}):
         return []
-    if config.getoption("--agent") == ENDPOINT:
+    if real:
         host, model = _endpoint_of(config)
         return [f"agent: endpoint {model} at {host} (--agent=endpoint)"]
     from harness.agents.stub.plan import StubPlan

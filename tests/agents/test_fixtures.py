@@ -84,6 +84,37 @@ def test_endpoint_of_the_settings_is_asked_and_named(run_pytest):
     assert "canary-token" not in run.stdout + run.stderr
 
 
+TARGET_TEST = """
+def test_it(make_agent_target):
+    target = make_agent_target({"ttft_s": 0.0, "tokens": 3}, max_retries=1)
+    print("model", target.agent.model, "stub", target.stub is not None)
+    answer = target.agent.ask("why?")
+    assert target.stub is None or answer.usage.output_tokens == 3
+"""
+
+
+def test_target_is_a_stub_of_the_plan(run_pytest):
+    run = run_pytest(TARGET_TEST, "-s")
+    assert run.returncode == 0, run.stdout
+    assert "model ka-00000000-endpoint stub True" in run.stdout
+
+
+def test_target_is_the_endpoint_that_is_chosen(run_pytest):
+    run = run_pytest(
+        TARGET_TEST,
+        "-s",
+        "--agent=endpoint",
+        DATABRICKS_TOKEN="canary-token",
+        DATABRICKS_BASE_URL="http://127.0.0.1:1/serving-endpoints",
+        DATABRICKS_MODEL="ka-1-endpoint",
+    )
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stderr
+    assert "agent: endpoint ka-1-endpoint at 127.0.0.1" in run.stdout
+    assert "model ka-1-endpoint stub False" in run.stdout
+    assert "AgentConnectionError: no connection to http://127.0.0.1:1" in run.stdout
+    assert "canary-token" not in run.stdout + run.stderr
+
+
 def test_tests_without_an_agent_neither_mention_nor_need_one(run_pytest):
     run = run_pytest("def test_it(): pass", "--agent=endpoint")
     assert run.returncode == 0, run.stdout
