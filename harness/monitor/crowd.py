@@ -45,9 +45,13 @@ class Watcher:
         self._answer()
         # A byte at a time: not one of the first frame.
         while self._protocol.state is State.CONNECTING:
-            self._protocol.receive_data(self.socket.recv(1))
+            if not (received := self.socket.recv(1)):
+                break
+            self._protocol.receive_data(received)
         if self._protocol.state is not State.OPEN:
-            msg = f"{url} is no WebSocket: {self._protocol.handshake_exc}"
+            self.socket.close()
+            why = self._protocol.handshake_exc or "it hung up"
+            msg = f"{url} is no WebSocket: {why}"
             raise ConnectionError(msg)
 
     def take(self) -> bool:
