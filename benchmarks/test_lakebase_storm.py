@@ -26,6 +26,8 @@ def test_wait_in_a_storm_of_token_logins(
 
     Real logins with a token over TLS through a network on which one takes 150 ms.
     Whoever connects for itself is measured beside: what both ends can do at all.
+    Where client, proxy, stand-in and server share two processors, twenty handshakes
+    at once are bound by them: `ratio_without_pool` says what the pool itself adds.
     """
     if clients > 20 and sized(full=False, smoke=True):
         pytest.skip("the large storms are left out of a smoke run")

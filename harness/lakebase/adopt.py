@@ -23,6 +23,11 @@ def connect_kwargs(
     it is called at every physical connect, so each login has a password that is good
     then. Application name, statement timeout and the rules of a pooled host are in it.
 
+    That library retries a refused login in the background, whatever the reason: its
+    caller gets `PoolTimeout`, and why stands in the log of `psycopg.pool` only. Open
+    one connection first (`connect` of `harness.postgres.connect`) to fail with the
+    reason at start, or use our pool, which tells it at every checkout.
+
     Args:
         server: Where to connect.
         config: Timeouts and application name; its sizes are the library's affair.
