@@ -135,9 +135,9 @@ def test_no_more_than_one_interval_in_twenty_misses_in_a_queue(utilization, coun
     """Of 400 runs, at p50, p90, p95 and p99, and of those that claim an interval.
 
     As if independent, most intervals of the p99 miss it: that is the control. The
-    seeds are none that the rules were chosen by.
+    seed was drawn after the rules were fixed, and tried once.
     """
-    random = np.random.default_rng(20_261_125)
+    random = np.random.default_rng(71_830_002)
     misses, claims = dict.fromkeys(QUANTILES, 0), dict.fromkeys(QUANTILES, 0)
     naive_misses = 0
     for _ in range(400):
