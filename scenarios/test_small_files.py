@@ -55,36 +55,71 @@ def test_care_bounds_the_number_of_files_and_keeps_every_row(
     record_stream(run, details={"checksum": str(proven), "files_count": files_count})
 
 
-def test_sink_that_optimises_now_and_then_keeps_the_latest_rows(lab):
-    """OPTIMIZE between MERGEs, every third micro-batch and not before the third."""
-    feed = Feed(
-        dataset=Changes(customers=UniformKeys(300), deletes_share=0),
-        seed=622,
-        rows_count=2_400,
-        disorder_rows=800,
+CHANGES = Feed(
+    dataset=Changes(customers=UniformKeys(300), deletes_share=0),
+    seed=622,
+    rows_count=2_400,
+    disorder_rows=800,
+)
+# Two files for each MERGE, so that OPTIMIZE always finds something to do.
+TWO_FILES = {
+    "spark.sql.autoBroadcastJoinThreshold": "-1",
+    "spark.sql.adaptive.coalescePartitions.enabled": "false",
+}
+EVERY = 3
+
+
+def upserts(place):
+    return UpsertSink(
+        target=place.table(), keys=("customer_id",), sequence="sequence", app_id="small"
     )
 
-    def sink(place):
-        upsert = UpsertSink(
-            target=place.table(),
-            keys=("customer_id",),
-            sequence="sequence",
-            app_id="small",
-        )
-        return OptimizingSink(sink=upsert, target=place.table(), every=3)
 
+def now_and_then(place):
+    return OptimizingSink(sink=upserts(place), target=place.table(), every=EVERY)
+
+
+def from_the_first(place):
+    """As tutorials have it: 0 is a multiple of everything."""
+    upsert = upserts(place)
+
+    def sink(frame, batch_id):
+        upsert(frame, batch_id)
+        if batch_id % EVERY == 0:
+            frame.sparkSession.sql(f"OPTIMIZE {place.table()}").collect()
+
+    return sink
+
+
+def operations_of(lab, sink):
+    """Run four micro-batches; return the place and what the table's log says."""
     place = lab.place()
     place.create(
         "customer_id BIGINT, sequence BIGINT, changed_at TIMESTAMP, "
         "operation STRING, city STRING, balance BIGINT"
     )
-    lab.run(Query(name="small", feeds=(feed,), sink=sink, batches_count=4), place=place)
+    query = Query(
+        name="small", feeds=(CHANGES,), sink=sink, batches_count=4, conf=TWO_FILES
+    )
+    lab.run(query, place=place)
+    entries = DeltaTable(place.path()).history()
+    return place, [entry["operation"] for entry in reversed(entries)][1:]
 
-    history = [entry["operation"] for entry in DeltaTable(place.path()).history()]
-    assert history.count("OPTIMIZE") <= 1, "at most once in four micro-batches"
-    assert history.index("MERGE") == 0, "nothing was optimised after the last"
+
+def test_sink_that_optimises_now_and_then_keeps_the_latest_rows(lab):
+    """OPTIMIZE after every third MERGE, not before, and no row changes."""
+    place, operations = operations_of(lab, now_and_then)
+
+    assert operations == ["MERGE", "MERGE", "MERGE", "OPTIMIZE", "MERGE"]
     latest = """
         SELECT * FROM changes
         QUALIFY row_number() OVER (PARTITION BY customer_id ORDER BY sequence DESC) = 1
     """
-    check_table(place.path(), oracle(latest, changes=feed.table()))
+    check_table(place.path(), oracle(latest, changes=CHANGES.table()))
+
+
+def test_optimize_after_the_very_first_micro_batch_is_found(lab):
+    """The planted defect: the log shows that nothing was there to be compacted."""
+    _, operations = operations_of(lab, from_the_first)
+
+    assert operations == ["MERGE", "OPTIMIZE", "MERGE", "MERGE", "MERGE", "OPTIMIZE"]

@@ -167,12 +167,15 @@ class Run:
         batches: Micro-batches by query, those before a restart left out.
         wall_s: From the first start to the last end, in seconds.
         usage: CPU and memory meanwhile; None where the JVM is another's.
+        clock_ahead_s: By how much this clock was ahead of the events' where they came
+            as time went by, in seconds; None where they were all there.
     """
 
     place: Place
     batches: Mapping[str, Sequence[MicroBatch]]
     wall_s: float
     usage: Usage | None
+    clock_ahead_s: float | None = None
 
     @property
     def all_batches(self) -> list[MicroBatch]:
@@ -285,6 +288,9 @@ class Lab:
             batches={query.name: batches},
             wall_s=wall_s,
             usage=meter.usage,
+            clock_ahead_s=since_ns / NS_PER_S - query.feeds[0].starts_at.timestamp()
+            if query.feeds
+            else None,
         )
         return run, since_ns
 

@@ -7,6 +7,7 @@ and this module imports nothing of ours.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
+
+_LOG = logging.getLogger(__name__)
+# Delta's names of what is wrong when two writers meet all begin with it.
+_CONFLICT = "DELTA_CONCURRENT_"
 
 APP_ID_CONF = "spark.databricks.delta.write.txnAppId"
 VERSION_CONF = "spark.databricks.delta.write.txnVersion"
@@ -39,12 +44,29 @@ class MergeSink:
         only: What holds, in SQL, for every row of the target `t` that this sink
             touches, such as "t.`source` = 'web'". Two streams that write one table
             do not stand in each other's way if it tells their partitions apart.
+        prune_by: Key columns whose least and greatest value in the micro-batch are
+            put into the condition as literals: files that hold none in between are
+            not read. It costs an aggregation of the micro-batch.
+        attempts_max: How often a MERGE is tried that meets a commit of another, such
+            as an OPTIMIZE beside it. Nothing of a failed one is in the table.
     """
 
     target: str
     keys: tuple[str, ...]
     app_id: str | None
     only: str | None = None
+    prune_by: tuple[str, ...] = ()
+    attempts_max: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what would insert a key again that is outside the range read."""
+        strangers = sorted(set(self.prune_by) - set(self.keys))
+        if strangers:
+            msg = f"prune_by: {strangers} are not among the keys {self.keys}"
+            raise ValueError(msg)
+        if self.attempts_max < 1:
+            msg = f"attempts_max must be >= 1, got {self.attempts_max}"
+            raise ValueError(msg)
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
         """Merge one micro-batch."""
@@ -56,8 +78,11 @@ class MergeSink:
         source = self.source(frame)
         source.createOrReplaceTempView(view)
         try:
+            statement = self.statement(
+                view, source.columns, within=_ranges(frame, self.prune_by)
+            )
             with written_once(session, self.app_id, batch_id):
-                session.sql(self.statement(view, source.columns)).collect()
+                self._merge(session, statement, batch_id)
         finally:
             session.catalog.dropTempView(view)
 
@@ -65,11 +90,37 @@ class MergeSink:
         """Return the micro-batch with one row for each key, as MERGE demands."""
         raise NotImplementedError
 
-    def statement(self, view: str, columns: list[str]) -> str:
-        """Return the MERGE of the rows in *view*."""
+    def _merge(self, session: SparkSession, statement: str, batch_id: int) -> None:
+        for attempt in range(1, self.attempts_max + 1):
+            try:
+                session.sql(statement).collect()
+            except Exception as error:
+                if _CONFLICT not in str(error) or attempt == self.attempts_max:
+                    raise
+                _LOG.warning(
+                    "batch %d: MERGE into %s met the commit of another; attempt %d of "
+                    "%d failed",
+                    batch_id,
+                    self.target,
+                    attempt,
+                    self.attempts_max,
+                )
+            else:
+                return
+
+    def statement(
+        self, view: str, columns: list[str], *, within: Sequence[str] = ()
+    ) -> str:
+        """Return the MERGE of the rows in *view*.
+
+        Args:
+            view: Where the rows are.
+            columns: Their names.
+            within: What else holds for rows of the target they can match.
+        """
         matched = self.when_matched(columns)
         same = [f"t.{_name(key)} = s.{_name(key)}" for key in self.match_on()]
-        on = " AND ".join([*([self.only] if self.only else []), *same])
+        on = " AND ".join([*([self.only] if self.only else []), *within, *same])
         return (
             f"MERGE INTO {self.target} AS t USING {view} AS s ON {on}\n"
             f"{matched}\nWHEN NOT MATCHED THEN INSERT *"
@@ -272,6 +323,34 @@ def first_of_each(
     window = partition.orderBy(*(order or [f.lit(1)]))
     ranked = frame.withColumn(rank, f.row_number().over(window))
     return ranked.where(f.col(rank) == 1).drop(rank)
+
+
+def _ranges(frame: DataFrame, columns: tuple[str, ...]) -> list[str]:
+    """Return what holds for each column of the target that equals one of *frame*."""
+    if not columns:
+        return []
+    from pyspark.sql import functions as f
+
+    bounds = [
+        bound(_name(column)).cast("string")
+        for column in columns
+        for bound in (f.min, f.max)
+    ]
+    found = frame.agg(*(b.alias(f"_{i}") for i, b in enumerate(bounds))).collect()[0]
+    types = dict(frame.dtypes)
+    ranges = []
+    for place, column in enumerate(columns):
+        low, high = found[2 * place], found[2 * place + 1]
+        if low is None:  # an empty micro-batch matches nothing
+            return ["false"]
+        literals = (f"CAST({_text(end)} AS {types[column]})" for end in (low, high))
+        ranges.append(f"t.{_name(column)} BETWEEN {' AND '.join(literals)}")
+    return ranges
+
+
+def _text(value: str) -> str:
+    """Quote a text for SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _name(column: str) -> str:

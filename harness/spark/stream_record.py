@@ -73,7 +73,7 @@ def measured(
         "completed": rows_count,
         "details": about
         | table_figures(run)
-        | {TIMELINE: timeline(batches)}
+        | {TIMELINE: timeline(batches, clock_ahead_s=run.clock_ahead_s)}
         | dict(details or {}),
         "invalid": invalid,
     }

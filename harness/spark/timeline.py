@@ -18,7 +18,9 @@ POINTS_MAX = 300
 Column = list[float | None]
 
 
-def timeline(batches: Sequence[MicroBatch]) -> dict[str, Column]:
+def timeline(
+    batches: Sequence[MicroBatch], *, clock_ahead_s: float | None = None
+) -> dict[str, Column]:
     """Return the columns of a page's streaming charts, one entry per micro-batch.
 
     Neighbours are joined where there are too many: rows are added up, of the other
@@ -26,12 +28,14 @@ def timeline(batches: Sequence[MicroBatch]) -> dict[str, Column]:
 
     Args:
         batches: In the order of their start.
+        clock_ahead_s: By how much this machine's clock is ahead of that of the events,
+            in seconds; None where events are replayed, not sent as time goes by: then
+            the watermark says nothing about being late, and is left out.
 
     Returns:
         `at_s`, seconds from the first start to an end; `rows_per_s`, rows by the time
-        since the end before; `batch_duration_s`; `watermark_lag_s`, clock at the end
-        of the batch minus watermark, meaningful where events carry the same clock;
-        `backlog_rows`.
+        since the end before; `batch_duration_s`; `watermark_lag_s`, the events'
+        clock at the end of the batch minus watermark; `backlog_rows`.
     """
     if not batches:
         return {}
@@ -55,7 +59,8 @@ def timeline(batches: Sequence[MicroBatch]) -> dict[str, Column]:
             round(max(batch.duration_s for batch in group), 4) for group in groups
         ],
         "watermark_lag_s": [
-            _largest(watermark_lag_s(batch) for batch in group) for group in groups
+            _largest(watermark_lag_s(batch, clock_ahead_s) for batch in group)
+            for group in groups
         ],
         "backlog_rows": [
             _largest(batch.backlog_rows for batch in group) for group in groups
@@ -68,12 +73,15 @@ def timeline(batches: Sequence[MicroBatch]) -> dict[str, Column]:
     }
 
 
-def watermark_lag_s(batch: MicroBatch) -> float | None:
-    """Return how far the watermark was behind the clock when the batch ended."""
-    # Before the first event the watermark stands at the epoch.
-    if batch.watermark is None or batch.watermark <= datetime.fromtimestamp(0, UTC):
+def watermark_lag_s(batch: MicroBatch, clock_ahead_s: float | None) -> float | None:
+    """Return how far the watermark was behind the events' clock at a batch's end."""
+    if clock_ahead_s is None or batch.watermark is None:
         return None
-    return round((batch.ended_at - batch.watermark).total_seconds(), 3)
+    # Before the first event the watermark stands at the epoch.
+    if batch.watermark <= datetime.fromtimestamp(0, UTC):
+        return None
+    lag_s = (batch.ended_at - batch.watermark).total_seconds() - clock_ahead_s
+    return round(lag_s, 3)
 
 
 def _largest(values: Iterable[float | None]) -> float | None:

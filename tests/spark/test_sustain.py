@@ -11,7 +11,7 @@ from harness.spark.datasets import Orders
 from harness.spark.feed import Feed
 from harness.spark.progress import MicroBatch
 from harness.spark.stream_record import wait_figures, waits_s
-from harness.spark.sustain import backlog_trend, catch_up_time_s
+from harness.spark.sustain import Trend, backlog_trend, catch_up_time_s
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SINCE_NS = int(START.timestamp() * 1e9)
@@ -107,3 +107,26 @@ def test_every_row_waits_from_when_it_was_due_until_its_batch_was_visible():
     expected = np.concatenate([[1.0], visible_s - np.arange(1, 501) / 100])
     assert waited == pytest.approx(expected, abs=1e-6)
     assert wait_figures(waited)["end_to_end_ms_max"] == pytest.approx(6490, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("slope_per_s", "slope_error_per_s", "sustained", "decided"),
+    [
+        pytest.param(0, 20, True, True, id="calm"),
+        pytest.param(0, 30, True, False, id="noisy"),
+        pytest.param(60, 50, True, False, id="grows or not"),
+        pytest.param(900, 50, False, True, id="noisy and hopeless"),
+    ],
+)
+def test_verdict_of_a_noisy_run_is_no_verdict(
+    slope_per_s, slope_error_per_s, sustained, decided
+):
+    """Two standard errors let a short run pass: then it must say that it is short."""
+    trend = Trend(
+        rate_per_s=1000,
+        slope_per_s=slope_per_s,
+        slope_error_per_s=slope_error_per_s,
+        batches_count=5,
+    )
+
+    assert (trend.sustained, trend.decided) == (sustained, decided)

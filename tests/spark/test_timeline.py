@@ -38,10 +38,18 @@ def test_watermark_lag_is_the_clock_minus_the_watermark_and_never_since_the_epoc
         [
             batch(0, watermark=datetime.fromtimestamp(0, UTC)),
             batch(1, watermark=START - timedelta(seconds=7)),
-        ]
+        ],
+        clock_ahead_s=4.0,
     )
 
-    assert columns["watermark_lag_s"] == [None, 10.0]
+    assert columns["watermark_lag_s"] == [None, 6.0]
+
+
+def test_watermark_of_replayed_events_is_no_lag():
+    """They are of last year: how far behind the clock they are says nothing."""
+    columns = timeline([batch(0, watermark=START - timedelta(days=300))])
+
+    assert "watermark_lag_s" not in columns
 
 
 def test_what_no_batch_has_is_left_out():
