@@ -61,6 +61,18 @@ def test_call_without_client(benchmark, stub):
     assert answer["usage"]["output_tokens"] == TOKENS
 
 
+@pytest.mark.benchmark(group="agent-client-overhead")
+def test_call_through_databricks_openai(benchmark, stub):
+    """The same call by Databricks' own client, where it can be installed."""
+    pytest.importorskip(
+        "databricks_openai",
+        reason="needs databricks-openai, which wants older openai and databricks-sdk",
+    )
+    with ExitStack() as stack:
+        call = sdk_callers(stub, stack)["databricks_openai"]
+        assert benchmark(call) == raw_caller(stub, stack)()
+
+
 @pytest.mark.benchmark(group="agent-client-added-time")
 def test_added_time_beside_other_clients(stub, make_agent, sized, record_durations):
     """Ours, the HTTP library it stands on, the openai SDK and a raw socket, in turn.
@@ -97,6 +109,7 @@ def test_added_time_beside_other_clients(stub, make_agent, sized, record_duratio
             "raw_us": round(median(times_s["raw"]) * 1e6),
             **{f"{name}_added_us": round(s * 1e6) for name, s in added_s.items()},
             **ratios,
+            "not_installed": sorted({"openai", "databricks_openai"} - set(callers)),
             "ours_over_openai_target": OPENAI_RATIO_TARGET,
             "ours_over_http_library_target": HTTP_LIBRARY_RATIO_TARGET,
         },
