@@ -37,7 +37,7 @@ TWO_FILES = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.coalescePartitions.enabled": "false",
 }
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 
 
 def wait_for(path, *, alive=lambda: True):

@@ -46,7 +46,7 @@ ORDERS = Feed(
     rows_count=800,
 )
 SUMS = "SELECT customer_id, sum(amount)::BIGINT AS amount FROM orders GROUP BY 1"
-MEETING_TIMEOUT_S = 60.0
+MEETING_TIMEOUT_S = 240.0
 
 
 def upsert_into(place, table, *, app_id):
