@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
+from harness.lakebase.standin.timetables import (
+    LATEST_S,
+    check_number,
+    mapping_of,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+CU_MIN = 0.5
+EXAMPLE = '{"at_s": 2, "do": "suspend"}'
 DOINGS = ("suspend", "fail_over", "resize", "revoke_tokens")
 
 
@@ -29,15 +37,15 @@ class Event:
     cu: float | None = None
 
     def __post_init__(self) -> None:
-        if self.at_s < 0:
-            msg = f"at_s of an event must be >= 0, got {self.at_s}"
-            raise ConfigError(msg)
+        check_number("at_s of an event", self.at_s, high=LATEST_S)
         if self.do not in DOINGS:
             msg = f"an event must do one of {', '.join(DOINGS)}, got {self.do!r}"
             raise ConfigError(msg)
         if (self.do == "resize") != (self.cu is not None):
             msg = f"cu belongs to resize, and resize needs it; got do={self.do!r}, "
             raise ConfigError(msg + f"cu={self.cu}")
+        if self.cu is not None:
+            check_number("cu of an event", self.cu, low=CU_MIN)
 
 
 def read_events(rows: Iterable[Mapping[str, Any] | Event]) -> list[Event]:
@@ -48,10 +56,11 @@ def read_events(rows: Iterable[Mapping[str, Any] | Event]) -> list[Event]:
     """
     known = {field.name for field in dataclasses.fields(Event)}
     events: list[Event] = []
-    for row in rows:
+    for row in rows_of(rows, example=EXAMPLE):
         if isinstance(row, Event):
             events.append(row)
             continue
+        mapping_of(row, example=EXAMPLE)
         if not {"at_s", "do"} <= set(row) <= known:
             msg = f"an event needs at_s and do, and may have cu; got {dict(row)}"
             raise ConfigError(msg)

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
+from harness.lakebase.standin.timetables import (
+    LATEST_S,
+    check_flag,
+    check_number,
+    mapping_of,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+EXAMPLE = '{"at_s": 2, "latency_s": 0.05}'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,19 +49,17 @@ class Fault:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.latency_s < 0 or self.jitter_s < 0:
-            msg = (
-                "latency_s and jitter_s must be >= 0, got "
-                f"{self.latency_s} and {self.jitter_s}"
-            )
-            raise ConfigError(msg)
+        check_number("latency_s", self.latency_s)
+        check_number("jitter_s", self.jitter_s)
         bandwidth = self.bandwidth_bytes_per_s
-        if bandwidth is not None and bandwidth <= 0:
-            msg = f"bandwidth_bytes_per_s must be > 0, got {bandwidth}"
-            raise ConfigError(msg)
-        if not 0 <= self.share <= 1:
-            msg = f"share must be between 0 and 1, got {self.share}"
-            raise ConfigError(msg)
+        if bandwidth is not None:
+            check_number("bandwidth_bytes_per_s", bandwidth)
+            if bandwidth == 0:
+                msg = "bandwidth_bytes_per_s must be > 0, got 0; see black_hole"
+                raise ConfigError(msg)
+        check_number("share", self.share, high=1.0)
+        for name in ("black_hole", "refuse", "reset", "half_open"):
+            check_flag(name, getattr(self, name))
 
     def __str__(self) -> str:
         """Return what differs from a healthy network."""
@@ -90,7 +97,8 @@ def read_timetable(rows: Iterable[Mapping[str, Any]]) -> list[Timed]:
     """
     timetable: list[Timed] = []
     known = {"at_s", *(field.name for field in dataclasses.fields(Fault))}
-    for row in rows:
+    for row in rows_of(rows, example=EXAMPLE):
+        mapping_of(row, example=EXAMPLE)
         unknown = sorted(set(row) - known)
         if unknown or "at_s" not in row:
             msg = (
@@ -99,10 +107,11 @@ def read_timetable(rows: Iterable[Mapping[str, Any]]) -> list[Timed]:
             )
             raise ConfigError(msg)
         values = {name: value for name, value in row.items() if name != "at_s"}
+        check_number("at_s of a fault", row["at_s"], high=LATEST_S)
         timetable.append(Timed(float(row["at_s"]), Fault(**values)))
     times = [timed.at_s for timed in timetable]
-    if times != sorted(times) or any(at_s < 0 for at_s in times):
-        msg = f"a timetable's at_s must be >= 0 and in order, got {times}"
+    if times != sorted(times):
+        msg = f"a timetable's at_s must be in order, got {times}"
         raise ConfigError(msg)
     return timetable
 
