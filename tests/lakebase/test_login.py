@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from harness.errors import ConfigError, CredentialError, TargetError, Verdict
-from harness.lakebase.target import endpoint_name, start_lakebase
+from harness.lakebase.lookup import database_of
+from harness.lakebase.target import start_lakebase
 from harness.lakebase.workspace import Workspace
 from harness.postgres.connect import connect, connect_async
 from harness.settings import load_settings
@@ -119,7 +120,7 @@ def test_endpoint_of_a_project_is_looked_up(standin_settings, lakebase_standin):
     settings = standin_settings(LAKEBASE_PROJECT="shop")
     workspace = Workspace(settings)
 
-    assert endpoint_name(workspace, settings) == lakebase_standin.endpoint
+    assert database_of(workspace, settings).name == lakebase_standin.endpoint
 
 
 @pytest.mark.parametrize("parts", [("shop", "nowhere"), ("nothing", "production")])
@@ -127,7 +128,7 @@ def test_project_without_such_a_branch_is_an_error(standin_settings, parts):
     project, branch = parts
     settings = standin_settings(LAKEBASE_PROJECT=project, LAKEBASE_BRANCH=branch)
     with pytest.raises(CredentialError, match="LAKEBASE_ENDPOINT") as caught:
-        endpoint_name(Workspace(settings), settings)
+        database_of(Workspace(settings), settings)
     assert caught.value.classification.verdict is Verdict.PERMANENT
 
 
@@ -142,13 +143,15 @@ def test_app_is_known_by_its_host(standin_settings, lakebase_standin):
     settings.check("lakebase")
     assert settings.lakebase.password is None
     workspace = Workspace(settings)
-    assert endpoint_name(workspace, settings) == lakebase_standin.endpoint
+    assert database_of(workspace, settings).name == lakebase_standin.endpoint
 
 
 def test_host_that_nobody_knows_is_an_error(standin_settings):
     settings = standin_settings(PGHOST="ep-other.example.com")
-    with pytest.raises(CredentialError, match="no endpoint with the host"):
-        endpoint_name(Workspace(settings), settings)
+    with pytest.raises(
+        CredentialError, match="no endpoint and no instance with the host"
+    ):
+        database_of(Workspace(settings), settings)
 
 
 def test_two_databases_at_once_are_refused(standin_settings):

@@ -86,7 +86,7 @@ def test_thresholds_are_proposed_where_the_gate_cries_wolf():
     blocks = blocks_of(np.random.default_rng(4), noise=0.02)
     strict = parse_thresholds("min=0,p50=0", source="test")
     rates = gate_rates(
-        blocks, pairs=12, draws=100, rules=strict, guard=True, seed=1, alarms_max=0.0
+        blocks, pairs=12, draws=250, rules=strict, guard=True, seed=1, alarms_max=0.0
     )
     assert rates.false_alarms > 0
     proposed = {m: t for case in rates.cases for m, t in case.proposed.items()}
