@@ -22,5 +22,5 @@ def test_lookup_from_pool_of(size, make_pool, seeded_table, measure_workload, si
     measure_workload(
         PrimaryKeyLookup(pool, seeded_table),
         threads=THREADS,
-        duration_s=sized(full=3.0, smoke=0.3),
+        duration_s=sized(full=3.0, smoke=0.6),
     )

@@ -117,7 +117,7 @@ def test_best_path_reaches_its_share_of_pgbench(
                 make(source, pgbench_tables, direct=True),
                 anchor("tpcb-like" if work == "tpcb" else "select-only"),
                 processes=processes,
-                duration_s=sized(full=DURATION_S, smoke=0.2),
+                duration_s=sized(full=DURATION_S, smoke=0.4),
                 warmup_s=sized(full=1.0, smoke=0.1),
             )
             reached.append((details.get("client_stack_efficiency"), result, details))
@@ -177,7 +177,7 @@ def test_point_read_beside_pgbench(
         threads=clients,
         processes=processes,
         interleaved=path.endswith("interleaved"),
-        duration_s=sized(full=DURATION_S, smoke=0.2),
+        duration_s=sized(full=DURATION_S, smoke=0.4),
         beside="select-only",
     )
 
@@ -200,6 +200,6 @@ def test_tpcb_beside_pgbench(path, postgres, pgbench_tables, measure_workload, s
         threads=16,
         processes=processes,
         interleaved=path.endswith("interleaved"),
-        duration_s=sized(full=DURATION_S, smoke=0.2),
+        duration_s=sized(full=DURATION_S, smoke=0.4),
         beside="tpcb-like",
     )

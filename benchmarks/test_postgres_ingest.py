@@ -41,6 +41,6 @@ def test_ingest(way, postgres, measure_workload, sized):
         workload,
         threads=4,
         processes=sized(full=2, smoke=1),
-        duration_s=sized(full=4.0, smoke=0.2),
+        duration_s=sized(full=4.0, smoke=0.6),
         rows_per_operation=rows,
     )

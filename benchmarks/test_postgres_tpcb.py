@@ -19,5 +19,5 @@ def test_tpcb_transaction(sent, postgres, pgbench_tables, measure_workload, size
     )
 
     measure_workload(
-        workload, threads=8, processes=2, duration_s=sized(full=4.0, smoke=0.2)
+        workload, threads=8, processes=2, duration_s=sized(full=4.0, smoke=0.6)
     )

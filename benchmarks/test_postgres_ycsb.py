@@ -21,5 +21,5 @@ def test_ycsb(mix, postgres, usertable, measure_workload, sized):
         workload,
         threads=8,
         processes=sized(full=2, smoke=1),
-        duration_s=sized(full=4.0, smoke=0.2),
+        duration_s=sized(full=4.0, smoke=0.6),
     )
