@@ -301,7 +301,7 @@ class Crew:
             pulse=(
                 None
                 if self._pulse_taker is None
-                else self._pulse_taker.finish(measure_from_ns)
+                else self._pulse_taker.finish(measure_from_ns, ended_ns)
             ),
         )
 

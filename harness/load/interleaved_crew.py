@@ -31,6 +31,7 @@ class InterleavedCrew(Crew):
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         super().__init__(plan, loop, rank=rank, clock=clock)
         self._hub = Hub(clock)
+        self._driving = 0  # workers with operations to do
         self.clock = self._hub.clock
 
     @property
@@ -66,13 +67,17 @@ class InterleavedCrew(Crew):
                     hub.run([partial(self._prepare, w, contexts) for w in self.workers])
                     self._ready.wait()
                     self._go.wait()
-                    driving = [partial(self._drive, w, contexts) for w in self.workers]
+                    driving = [
+                        partial(self._drive, w, contexts[w.index]) for w in self.workers
+                    ]
+                    self._driving = len(driving)
                     hub.run([*driving, self._beat])
                 finally:
                     if plan.teardown is not None:
-                        # Of those that did not come to it themselves.
-                        left = [context.state for context in contexts.values()]
-                        hub.run([partial(plan.teardown, state) for state in left])
+                        # Not by each as it ends: closing a connection takes the one
+                        # thread, and others still wait for their last arrivals.
+                        states = [context.state for context in contexts.values()]
+                        hub.run([partial(plan.teardown, state) for state in states])
         except threading.BrokenBarrierError:
             return  # the caller was interrupted; that error is the one to show
         except BaseException as error:  # noqa: BLE001  # raised in the caller's thread
@@ -87,14 +92,12 @@ class InterleavedCrew(Crew):
         for _ in range(plan.warmup_count):
             self.once(worker, worker.warmup, context, None)
 
-    def _drive(self, worker: Worker, contexts: dict[int, OperationContext]) -> None:
-        """Do one worker's operations, and tear it down."""
-        self.loop.drive(self, worker, contexts[worker.index])
-        context = contexts.pop(worker.index)
-        if not contexts and self._pulse_taker is not None:
+    def _drive(self, worker: Worker, context: OperationContext) -> None:
+        """Do one worker's operations."""
+        self.loop.drive(self, worker, context)
+        self._driving -= 1
+        if not self._driving and self._pulse_taker is not None:
             self._pulse_taker.stop()
-        if self.plan.teardown is not None:
-            self.plan.teardown(context.state)
 
     def _beat(self) -> None:
         """Take the pulse, as one more worker that does nothing else."""

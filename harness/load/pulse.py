@@ -72,8 +72,12 @@ class PulseTaker:
         """Let the next beat be the last one."""
         self._over = True
 
-    def finish(self, measure_from_ns: int) -> Pulse:
-        """Stop, and return what was seen from *measure_from_ns* on."""
+    def finish(self, measure_from_ns: int, ended_ns: int) -> Pulse:
+        """Stop, and return what was seen from *measure_from_ns* to *ended_ns*.
+
+        What comes after the last operation is the tear-down of the workers, which
+        may keep their one thread for as long as it likes: it delays nobody.
+        """
         self.stop()
         if self._thread is not None:
             self._thread.join()
@@ -84,7 +88,9 @@ class PulseTaker:
         if self._waited_ns is not None and total_ns:
             share = min(1.0, self._waited_ns / total_ns)
         before = max(0, -((self._start_ns - measure_from_ns) // INTERVAL_NS))
-        measured = late_ns[before:]
+        # The beat at index i was due i + 1 intervals after the start.
+        until = max(before, (ended_ns - self._start_ns) // INTERVAL_NS)
+        measured = late_ns[before:until]
         return Pulse(
             beats=len(measured),
             late_ns_p99=float(np.quantile(measured, 0.99)) if len(measured) else 0.0,

@@ -11,11 +11,12 @@ import psutil
 import pytest
 
 from harness.clock import NS_PER_MS, NS_PER_S, SYSTEM_CLOCK
-from harness.load import LoadResult, run_closed_loop
+from harness.load import LoadResult, run_closed_loop, run_open_loop
 from harness.load.doubts import doubts_about, generator_delays_ns
 from harness.load.fairness import jain_index
 from harness.load.pulse import Pulse, PulseTaker
 from harness.load.samples import SampleLog
+from harness.load.schedules import constant_arrivals
 from harness.load.steady import drift, warmup_length, warmup_share
 from harness.load.surroundings import Surroundings, watch_surroundings
 
@@ -231,6 +232,24 @@ def test_the_pulse_of_one_thread_is_as_late_as_a_turn_of_all_its_workers(
     assert crowd.late_ns_p99 > alone.late_ns_p99
 
 
+def test_a_worker_without_further_arrivals_delays_nobody_by_its_tear_down():
+    """Of eight, seven have done their last one while the eighth waits for its own."""
+    blocked = threading.Event()
+
+    def start_delay_max_ns():
+        result = run_open_loop(
+            lambda _: None,
+            constant_arrivals(rate_per_s=100, duration_s=0.2),
+            workers=8,
+            interleaved=True,
+            teardown=lambda _: blocked.wait(0.05),
+        )
+        return result.samples.start_delay_ns.max()
+
+    # The least of some: other work on the machine starts operations late as well.
+    assert min(start_delay_max_ns() for _ in range(3)) < 20 * NS_PER_MS
+
+
 def test_a_pulse_sees_threads_that_hand_the_interpreter_lock_around():
     """Pure Python in other threads holds the lock for 5 ms at a time."""
 
@@ -249,7 +268,7 @@ def test_a_pulse_sees_threads_that_hand_the_interpreter_lock_around():
         over.set()
         for thread in threads:
             thread.join()
-        return taker.finish(0)
+        return taker.finish(0, SYSTEM_CLOCK.monotonic_ns())
 
     crowded = pulse_among(3)
     # The best of some: other work on the machine makes a pulse late as well.
