@@ -12,7 +12,6 @@ from harness.errors import ConfigError
 from harness.load.async_crew import AsyncCrew
 from harness.load.crew import Crew, ShareResult
 from harness.load.folding import Folded
-from harness.load.heap import old_objects_set_aside
 from harness.load.injection import slowed
 from harness.load.loops import ClosedLoop, OpenLoop
 from harness.load.plan import ClosedPlan, OpenPlan, Plan
@@ -82,8 +81,7 @@ def run_plan(plan: Plan, *, clock: Clock, spread: Spread | None = None) -> LoadR
         shares = spread(plan)
     elif plan.processes == 1:
         crew = make_crew(plan, rank=0, clock=clock)
-        seen = underway(crew) if clock is SYSTEM_CLOCK else nullcontext()
-        with old_objects_set_aside(), seen:
+        with underway(crew) if clock is SYSTEM_CLOCK else nullcontext():
             shares = [crew.run(clock.monotonic_ns)]
     else:
         from harness.load.processes import run_in_processes
