@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.clock import sharpen_timers
+from harness.clock import NS_PER_MS, sharpen_timers
 from harness.load.crew import Crew
 from harness.load.interleaving import Hub
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from harness.load.crew import Loop, Worker
     from harness.load.plan import Plan
     from harness.load.samples import SampleRecorder
+
+
+_PAUSE_MIN_NS, _PAUSE_MAX_NS = NS_PER_MS, 20 * NS_PER_MS
+_STUCK_NS = 50 * NS_PER_MS
 
 
 class InterleavedCrew(Crew):
@@ -31,7 +35,7 @@ class InterleavedCrew(Crew):
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         super().__init__(plan, loop, rank=rank, clock=clock)
         self._hub = Hub(clock)
-        self._driving = 0  # workers with operations to do
+        self._driving: list[Worker] = []  # those with operations to do
         self.clock = self._hub.clock
 
     @property
@@ -67,17 +71,14 @@ class InterleavedCrew(Crew):
                     hub.run([partial(self._prepare, w, contexts) for w in self.workers])
                     self._ready.wait()
                     self._go.wait()
-                    driving = [
-                        partial(self._drive, w, contexts[w.index]) for w in self.workers
-                    ]
-                    self._driving = len(driving)
+                    driving = [partial(self._drive, w, contexts) for w in self.workers]
+                    self._driving = list(self.workers)
                     hub.run([*driving, self._beat])
                 finally:
                     if plan.teardown is not None:
-                        # Not by each as it ends: closing a connection takes the one
-                        # thread, and others still wait for their last arrivals.
-                        states = [context.state for context in contexts.values()]
-                        hub.run([partial(plan.teardown, state) for state in states])
+                        # Of those that did not come to it themselves.
+                        left = [context.state for context in contexts.values()]
+                        hub.run([partial(plan.teardown, state) for state in left])
         except threading.BrokenBarrierError:
             return  # the caller was interrupted; that error is the one to show
         except BaseException as error:  # noqa: BLE001  # raised in the caller's thread
@@ -92,12 +93,29 @@ class InterleavedCrew(Crew):
         for _ in range(plan.warmup_count):
             self.once(worker, worker.warmup, context, None)
 
-    def _drive(self, worker: Worker, context: OperationContext) -> None:
-        """Do one worker's operations."""
-        self.loop.drive(self, worker, context)
-        self._driving -= 1
+    def _drive(self, worker: Worker, contexts: dict[int, OperationContext]) -> None:
+        """Do one worker's operations, and tear it down once nobody is delayed by it."""
+        self.loop.drive(self, worker, contexts[worker.index])
+        self._driving.remove(worker)
         if not self._driving and self._pulse_taker is not None:
             self._pulse_taker.stop()
+        self._wait_for_others()
+        context = contexts.pop(worker.index)
+        if self.plan.teardown is not None:
+            self.plan.teardown(context.state)
+
+    def _wait_for_others(self) -> None:
+        """Return when all are done, or those left seem to be stuck in an operation.
+
+        Closing a connection takes the one thread for a while, and others may still
+        wait for their last arrivals.
+        """
+        pause_ns, stuck_ns = _PAUSE_MIN_NS, 0
+        while self._driving and stuck_ns < _STUCK_NS:
+            self._hub.sleep_until_ns(self.clock.monotonic_ns() + pause_ns)
+            busy = all(worker.in_operation for worker in self._driving)
+            stuck_ns = stuck_ns + pause_ns if busy else 0
+            pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
     def _beat(self) -> None:
         """Take the pulse, as one more worker that does nothing else."""
