@@ -159,8 +159,14 @@ def test_failover_ends_pooled_clients_too(make_lakebase_standin, log_in_pooled):
         standin.fail_over()
         with pytest.raises(psycopg.OperationalError):
             before.execute("SELECT 1")
-    with log_in_pooled(standin) as after:
-        assert after.execute("SELECT 1").fetchone() == (1,)
+    # As behind PgBouncer, one more client may be given a server that is just ending.
+    for attempts_left in reversed(range(3)):
+        try:
+            with log_in_pooled(standin) as after:
+                assert after.execute("SELECT 1").fetchone() == (1,)
+                break
+        except psycopg.OperationalError:
+            assert attempts_left
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
