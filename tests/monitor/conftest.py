@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -357,3 +358,38 @@ def under_fault(make_lakebase_standin, make_fault_proxy, run):
         yield under
         under.close()
     database.close()
+
+
+@pytest.fixture
+def watched_run(serve, tmp_path):
+    """Run a suite in a process of its own with `monitor serve` beside it.
+
+    Returns a function from the suite's text and further options to a context of the
+    server's client, the suite's folder and the process.
+    """
+
+    @contextmanager
+    def make(text, *options):
+        suite = tmp_path / "suite"
+        suite.mkdir()
+        (suite / "test_suite.py").write_text(text)
+        server = serve(suite / "reports", "--interval=0.1")
+        run = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "--target=embedded", *options),
+                *("-p", "no:cacheprovider", "--benchmark-storage", "file://reports"),
+                *("--rootdir", suite, "test_suite.py"),
+            ],
+            cwd=suite,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield server, suite, run
+        finally:
+            run.kill()
+            run.wait()
+            run.stdout.close()
+
+    return make

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from harness.clock import SYSTEM_CLOCK
 
 PATIENCE_S = 60
@@ -22,10 +19,12 @@ def test_case(record_load, make_pool):
 
     def operate(_context):
         calls.append(None)
+        is_refused = len(calls) % 4 == 0
         with pool.checkout() as connection:
             # One in four is refused by the server.
-            connection.execute("SELECT 1" if len(calls) % 4 else "SELECT nothing")
-            time.sleep(0.002)
+            connection.execute("SELECT pg_sleep(0.002)")
+            if is_refused:
+                connection.execute("SELECT nothing")
 
     deadline = time.monotonic() + 60
     while not Path("seen").exists():
@@ -35,24 +34,9 @@ def test_case(record_load, make_pool):
 """
 
 
-def test_load_of_a_run_is_seen_with_its_errors_and_how_it_fares(serve, tmp_path):
+def test_load_of_a_run_is_seen_with_its_errors_and_how_it_fares(watched_run):
     """As a user does it: `monitor serve` beside a run of pytest."""
-    suite = tmp_path / "suite"
-    suite.mkdir()
-    (suite / "test_suite.py").write_text(SUITE)
-    server = serve(suite / "reports", "--interval=0.1")
-    run = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--target=embedded", "--smoke"),
-            *("-p", "no:cacheprovider", "--benchmark-storage", "file://reports"),
-            *("--rootdir", suite, "test_suite.py"),
-        ],
-        cwd=suite,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    with watched_run(SUITE, "--smoke") as (server, suite, run):
         deadline_ns = SYSTEM_CLOCK.monotonic_ns() + PATIENCE_S * 1_000_000_000
         while True:
             assert SYSTEM_CLOCK.monotonic_ns() < deadline_ns, "never seen"
@@ -64,15 +48,11 @@ def test_load_of_a_run_is_seen_with_its_errors_and_how_it_fares(serve, tmp_path)
         errors = server.get("/metrics/errors").json()
         (suite / "seen").touch()
         output, _ = run.communicate(timeout=PATIENCE_S)
-    finally:
-        run.kill()
-        run.wait()
-        run.stdout.close()
 
     assert run.returncode == 0, output
     assert load["case"] == "test_suite.py::test_case"
     assert (load["workers"], load["in_flight"] <= 2) == (2, True)
-    # Two callers that take 2 ms or more each.
+    # Two callers, of whose operations each takes the server 2 ms or more.
     assert 0 < load["throughput_per_s"] < 1000
     times = load["response_time"]
     assert 2.0 <= times["p50_ms"] <= times["p95_ms"] <= times["p99_ms"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from websockets.sync.client import connect as watch
@@ -144,24 +142,9 @@ def test_a_replay_goes_through_the_cases_and_stays_at_the_end(reports):
     assert live.load.throughput_per_s == 200
 
 
-def test_a_benchmark_in_another_process_is_watched_while_it_runs(serve, tmp_path):
+def test_a_benchmark_in_another_process_is_watched_while_it_runs(watched_run):
     """As a user does it: `monitor serve` beside a run of pytest."""
-    suite = tmp_path / "suite"
-    suite.mkdir()
-    (suite / "test_suite.py").write_text(SUITE)
-    server = serve(suite / "reports", "--interval=0.1")
-    run = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--target=embedded"),
-            *("-p", "no:cacheprovider", "--benchmark-storage", "file://reports"),
-            *("--rootdir", suite, "test_suite.py"),
-        ],
-        cwd=suite,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    with watched_run(SUITE) as (server, suite, run):
         url = server.base.replace("http://", "ws://") + "/ws/live-updates"
         deadline_ns = SYSTEM_CLOCK.monotonic_ns() + PATIENCE_S * 1_000_000_000
         with watch(url, proxy=None) as client:
@@ -174,10 +157,6 @@ def test_a_benchmark_in_another_process_is_watched_while_it_runs(serve, tmp_path
         pool = server.get("/metrics/pool").json()
         (suite / "seen").touch()
         output, _ = run.communicate(timeout=PATIENCE_S)
-    finally:
-        run.kill()
-        run.wait()
-        run.stdout.close()
 
     assert run.returncode == 0, output
     assert data["benchmark"]["case"].endswith("test_case[2]")
