@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from contextlib import ExitStack
+import socket
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ import typer
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.lakebase.standin.events import Event
     from harness.lakebase.standin.faults import Timed
     from harness.postgres.server import Server
@@ -76,6 +79,7 @@ def serve(
     )
     faults, events = _read_timetable(timetable)
     with ExitStack() as stack:
+        ended = stack.enter_context(_watch_for_end())
         backing = _start_backing()
         stack.callback(backing.close)
         standin = stack.enter_context(LakebaseStandin(plan, backing=backing))
@@ -88,9 +92,33 @@ def serve(
         for name, value in environment.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
         typer.echo(f"# stand-in of {standin.endpoint}; Ctrl-C ends it")
-        ends = (signal.SIGINT, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-        signal.sigwait(ends)
+        ended.recv(1)
+
+
+@contextmanager
+def _watch_for_end() -> Iterator[socket.socket]:
+    """Turn Ctrl-C and SIGTERM, at any time, into an orderly end; yield what to wait on.
+
+    The kernel may hand a signal to any thread, such as one that plays a timetable. The
+    wake-up socket reaches the main thread all the same; a wait for a lock would go on.
+    """
+    endings = (signal.SIGINT, signal.SIGTERM)
+
+    def end(_number: int, _frame: object) -> None:
+        for number in endings:
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit
+
+    waiting, waking = socket.socketpair()
+    with waiting, waking:
+        waking.settimeout(0)
+        before = signal.set_wakeup_fd(waking.fileno())
+        try:
+            for number in endings:
+                signal.signal(number, end)
+            yield waiting
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _read_timetable(path: Path | None) -> tuple[list[Timed], list[Event]]:

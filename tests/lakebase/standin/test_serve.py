@@ -97,6 +97,29 @@ def test_signal_ends_all_of_it(serve):
     assert not psutil.wait_procs(family, timeout=10)[1]
 
 
+def test_signal_while_it_starts_ends_all_of_it():
+    process = subprocess.Popen(
+        [*COMMAND, "standin", "serve"],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not (family := psutil.Process(process.pid).children(recursive=True)):
+            assert process.poll() is None
+
+        process.send_signal(signal.SIGTERM)
+
+        said, complaint = process.communicate(timeout=60)
+        assert (process.returncode, said, complaint) == (0, "", "")
+        assert not psutil.wait_procs(family, timeout=10)[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
