@@ -6,6 +6,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
@@ -17,16 +18,16 @@ bench: $(READY)
 
 # Everything that needs neither credentials nor a container engine.
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not spark and not docker and not workspace" $(ARGS)
-	$(BIN)/pytest tests --smoke -m spark $(ARGS)
-	$(BIN)/pytest scenarios --smoke $(ARGS)
-	LAKEGAUGE_SPARK_MASTER='connect[2]' $(BIN)/pytest scenarios/test_declarative_pipelines.py --smoke $(ARGS)
+	$(PYTEST) -n 2 -m "not spark and not docker and not workspace" $(ARGS)
+	$(PYTEST) tests --smoke -m spark $(ARGS)
+	$(PYTEST) scenarios --smoke $(ARGS)
+	LAKEGAUGE_SPARK_MASTER='connect[2]' $(PYTEST) scenarios/test_declarative_pipelines.py --smoke $(ARGS)
 
 scenarios: $(READY)
-	$(BIN)/pytest scenarios/ $(ARGS)
+	$(PYTEST) scenarios/ $(ARGS)
 
 docker-test: $(READY)
-	$(BIN)/pytest -m docker $(ARGS)
+	$(PYTEST) -m docker $(ARGS)
 
 # Every benchmark runs once, nothing is measured: proves that none has rotted.
 smoke: $(READY)
