@@ -54,8 +54,8 @@ def serve():
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_what_it_exports_is_all_a_run_needs(serve, tmp_path):
