@@ -344,9 +344,16 @@ def _write(config: pytest.Config, line: str) -> None:
 
 def pytest_lakegauge_live(item: pytest.Item) -> dict[str, Any] | None:
     """Say how the streams of an item are."""
-    session = getattr(item, "funcargs", {}).get("spark")
+    funcargs = getattr(item, "funcargs", {})
+    session = funcargs.get("spark")
     if session is None:
         return None
     from harness.spark.live import live_streams
 
-    return {"streams": live_streams(session, now=SYSTEM_CLOCK.now())}
+    lab: Lab | None = funcargs.get("lab")
+    streams = live_streams(
+        session,
+        now=SYSTEM_CLOCK.now(),
+        clocks_ahead_s=dict(lab.clocks_ahead_s) if lab else None,
+    )
+    return {"streams": streams}

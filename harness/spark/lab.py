@@ -6,7 +6,6 @@ over a fresh folder, measures it, and can leave the folder as a kill would have.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
+from harness.spark.beginnings import (
+    ATTEMPTS,
+    NotBegunError,
+    begin,
+    stop_between_batches,
+    tell_again,
+    was_too_slow,
+)
 from harness.spark.feed_source import read_feed
 from harness.spark.meter import Meter, Usage
 from harness.spark.progress import MicroBatch, micro_batches
@@ -26,14 +33,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from harness.spark.feed import Feed
-
-_LOG = logging.getLogger(__name__)
-_POLL_DELAY_S = 0.005
-_BETWEEN_BATCHES_TIMEOUT_S = 60.0
-# Spark waits ten seconds for the Python process of a source or a sink, and no setting
-# changes that; it says so before a query's first micro-batch.
-_TOO_SLOW = "Python worker failed to connect back"
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +191,9 @@ class Lab:
         make_folder: Makes a new folder at each call.
         jvm_pid: The JVM's process; None where it is not on this machine.
         clock: Measures runs.
+
+    Attributes:
+        clocks_ahead_s: By query, what `Run.clock_ahead_s` is going to say of it.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class Lab:
         self.jvm_pid = jvm_pid
         self._make_folder = make_folder
         self._clock = clock
+        self.clocks_ahead_s: dict[str, float | None] = {}
 
     def place(self) -> Place:
         """Return a fresh place."""
@@ -247,8 +250,9 @@ class Lab:
                 started: list[StreamingQuery] = []
                 try:
                     for query in group:
+                        self.clocks_ahead_s[query.name] = None
                         # One by one: where the second fails, the first is stopped.
-                        started.append(_start(query, place))  # noqa: PERF401
+                        started.append(begin(query, place))
                     if watch is not None:
                         watch(place, started)
                     for query, handle in zip(group, started, strict=True):
@@ -263,16 +267,36 @@ class Lab:
     def run_live(self, query: Query, *, duration_s: float) -> tuple[Run, int]:
         """Run a query for some time with rows coming on schedule (open loop).
 
+        A query that was too slow to begin is started again: in a fresh place, with
+        its first row due anew.
+
         Returns:
             The run, and when its first row was due in nanoseconds since 1970.
+
+        Raises:
+            SparkError: If it fails; with its cause and how far it got.
         """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._run_live(query, duration_s=duration_s)
+            except NotBegunError:
+                tell_again(query.name)
+        return self._run_live(query, duration_s=duration_s)
+
+    def _run_live(self, query: Query, *, duration_s: float) -> tuple[Run, int]:
         place = self.place()
         meter = Meter(self.jvm_pid, clock=self._clock)
         with meter:
             since_ns = int(self._clock.now().timestamp() * NS_PER_S)
             begun_ns = self._clock.monotonic_ns()
-            handle = query.start(
-                place, live_since_ns=since_ns, trigger={"processingTime": "0 seconds"}
+            clock_ahead_s = _clock_ahead_s(query, since_ns)
+            self.clocks_ahead_s[query.name] = clock_ahead_s
+            handle = begin(
+                query,
+                place,
+                attempts=1,
+                live_since_ns=since_ns,
+                trigger={"processingTime": "0 seconds"},
             )
             try:
                 end_ns = begun_ns + int(duration_s * NS_PER_S)
@@ -288,9 +312,7 @@ class Lab:
             batches={query.name: batches},
             wall_s=wall_s,
             usage=meter.usage,
-            clock_ahead_s=since_ns / NS_PER_S - query.feeds[0].starts_at.timestamp()
-            if query.feeds
-            else None,
+            clock_ahead_s=clock_ahead_s,
         )
         return run, since_ns
 
@@ -300,43 +322,24 @@ class Lab:
         handle: StreamingQuery,
         place: Place,
         *,
-        attempts: int = _ATTEMPTS,
+        attempts: int = ATTEMPTS,
     ) -> list[MicroBatch]:
         try:
             handle.awaitTermination()
         except Exception as error:
-            if _TOO_SLOW in str(error) and attempts > 1 and not handle.recentProgress:
-                _LOG.warning("query %r is started again: %s", query.name, _TOO_SLOW)
-                again = _start(query, place)
+            if was_too_slow(error) and attempts > 1 and not handle.recentProgress:
+                tell_again(query.name)
+                again = begin(query, place)
                 return self._finish(query, again, place, attempts=attempts - 1)
             _raise_failure(query, handle, error)
             raise
         return micro_batches(handle)
 
 
-def stop_between_batches(query: StreamingQuery, *, clock: Clock = SYSTEM_CLOCK) -> None:
-    """Stop a query when no micro-batch is under way.
-
-    Interrupting one kills Spark's thread with a stack overflow, and the query then
-    looks as if it had stopped in good order.
-    """
-    deadline_ns = clock.monotonic_ns() + int(_BETWEEN_BATCHES_TIMEOUT_S * NS_PER_S)
-    while query.isActive and query.status["isTriggerActive"]:
-        if clock.monotonic_ns() > deadline_ns:
-            break  # a batch that hangs has to be interrupted after all
-        clock.sleep(_POLL_DELAY_S)
-    query.stop()
-
-
-def _start(query: Query, place: Place, *, attempts: int = _ATTEMPTS) -> StreamingQuery:
-    """Start a query; again, where nothing is wrong but that the machine was busy."""
-    try:
-        return query.start(place)
-    except Exception as error:
-        if _TOO_SLOW not in str(error) or attempts <= 1:
-            raise
-        _LOG.warning("query %r is started again: %s", query.name, _TOO_SLOW)
-    return _start(query, place, attempts=attempts - 1)
+def _clock_ahead_s(query: Query, since_ns: int) -> float | None:
+    if not query.feeds:
+        return None
+    return since_ns / NS_PER_S - query.feeds[0].starts_at.timestamp()
 
 
 def _raise_failure(
@@ -345,6 +348,9 @@ def _raise_failure(
     failure = handle.exception()
     if failure is None and error is None:
         return
+    if was_too_slow(failure or error) and not handle.recentProgress:
+        msg = f"query {query.name!r} did not begin: {failure or error}"
+        raise NotBegunError(msg) from error
     done = micro_batches(handle)
     last = f", the last was {done[-1].batch_id}" if done else ""
     msg = (

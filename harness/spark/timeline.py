@@ -59,7 +59,10 @@ def timeline(
             round(max(batch.duration_s for batch in group), 4) for group in groups
         ],
         "watermark_lag_s": [
-            _largest(watermark_lag_s(batch, clock_ahead_s) for batch in group)
+            _largest(
+                watermark_lag_s(batch.watermark, batch.ended_at, clock_ahead_s)
+                for batch in group
+            )
             for group in groups
         ],
         "backlog_rows": [
@@ -73,15 +76,22 @@ def timeline(
     }
 
 
-def watermark_lag_s(batch: MicroBatch, clock_ahead_s: float | None) -> float | None:
-    """Return how far the watermark was behind the events' clock at a batch's end."""
-    if clock_ahead_s is None or batch.watermark is None:
+def watermark_lag_s(
+    watermark: datetime | None, now: datetime, clock_ahead_s: float | None
+) -> float | None:
+    """Return how far a watermark is behind the events' clock, in seconds.
+
+    Args:
+        watermark: None if the query has none.
+        now: The time here.
+        clock_ahead_s: See `timeline`.
+    """
+    if clock_ahead_s is None or watermark is None:
         return None
     # Before the first event the watermark stands at the epoch.
-    if batch.watermark <= datetime.fromtimestamp(0, UTC):
+    if watermark <= datetime.fromtimestamp(0, UTC):
         return None
-    lag_s = (batch.ended_at - batch.watermark).total_seconds() - clock_ahead_s
-    return round(lag_s, 3)
+    return round((now - watermark).total_seconds() - clock_ahead_s, 3)
 
 
 def _largest(values: Iterable[float | None]) -> float | None:

@@ -57,6 +57,21 @@ def test_watermark_lag_is_counted_from_now(watermark, lag_s):
     assert found.watermark_lag_s == lag_s
 
 
+@pytest.mark.parametrize(("clock_ahead_s", "lag_s"), [(30.0, 10.0), (None, None)])
+def test_watermark_lag_is_on_the_clock_of_the_events(clock_ahead_s, lag_s):
+    """Of events that were all there, as in a replay, there is none."""
+    event_time = {"watermark": "2025-12-31T23:59:30.000Z"}
+
+    found = of(
+        progress(eventTime=event_time),
+        "orders",
+        now=START + timedelta(seconds=10),
+        clock_ahead_s=clock_ahead_s,
+    )
+
+    assert found.watermark_lag_s == lag_s
+
+
 def test_a_rate_that_is_no_number_is_left_out():
     rates = {"inputRowsPerSecond": float("inf"), "processedRowsPerSecond": float("nan")}
 
