@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -98,7 +99,9 @@ def test_load_10000_reports(record_durations, sized, tmp_path):
         path = folder / f"{night + 1:05d}_nightly.json"
         path.write_text(json.dumps(document, indent=1))
 
+    cpu_before_s = cpu_s()
     first_s = elapsed_s(lambda: measured_cases(tmp_path))
+    first_cpu_s = cpu_s() - cpu_before_s
     durations_s = [elapsed_s(lambda: measured_cases(tmp_path)) for _ in range(7)]
 
     assert len(measured_cases(tmp_path)[0]) == 3 * count
@@ -106,9 +109,20 @@ def test_load_10000_reports(record_durations, sized, tmp_path):
         durations_s,
         measure="load_time",
         wall_s=sum(durations_s),
-        details={"reports_count": count, "index_build_time_s": first_s},
+        details={
+            "reports_count": count,
+            "index_build_time_s": first_s,
+            "index_build_cpu_s": first_cpu_s,
+        },
     )
+    # The first look counts too; what others do on the machine meanwhile does not.
+    assert first_cpu_s < sized(full=HISTORY_MAX_S, smoke=60.0)
     assert min(durations_s) < sized(full=HISTORY_MAX_S, smoke=60.0)
+
+
+def cpu_s():
+    used = os.times()
+    return used.user + used.system
 
 
 def report_time(night):

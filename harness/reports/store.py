@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import ReportError
+from harness.reports.printable import is_printable_json
 from harness.reports.record import BLOCK, SCHEMA_VERSION, CaseBlock, RunBlock
 
 if TYPE_CHECKING:
@@ -69,11 +70,13 @@ class SavedReport:
         path: Where it lies.
         data: The whole JSON document.
         run: Our block, or None in a report that plain pytest-benchmark wrote.
+        is_printable: Whether every text in it is known to be safe to print.
     """
 
     path: Path
     data: dict[str, Any]
     run: RunBlock | None
+    is_printable: bool = False
 
     @property
     def label(self) -> str:
@@ -96,11 +99,8 @@ def load_report(path: Path) -> SavedReport:
         ReportError: If it cannot be read, is no report, or is newer than this code.
     """
     try:
-        data = json.loads(
-            path.read_text(encoding="utf8"),
-            parse_constant=_finite,
-            parse_float=_finite,
-        )
+        text = path.read_text(encoding="utf8")
+        data = json.loads(text, parse_constant=_finite, parse_float=_finite)
         checked = _Report.model_validate(data)
         # First of all its version: a newer one may hold what this code cannot read.
         run = _run_block(path, data.get(BLOCK))
@@ -122,7 +122,7 @@ def load_report(path: Path) -> SavedReport:
     except ValueError as error:
         msg = f"report {path} is not JSON (cut short or damaged): {error}"
         raise ReportError(msg) from None
-    return SavedReport(path, data, run)
+    return SavedReport(path, data, run, is_printable_json(text))
 
 
 def _run_block(path: Path, block: Any) -> RunBlock | None:

@@ -20,7 +20,7 @@ from harness.errors import ReportError
 from harness.reports.machine import CHECKED_MACHINE_INFO
 from harness.reports.store import UNFINISHED
 from harness.reports.verdict.metrics import ERRORS, METRICS
-from harness.reports.verdict.reading import Run, read_run
+from harness.reports.verdict.reading import Run, read_report, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,9 +177,10 @@ def _refresh(
             (path,),
         )
         database.execute("DELETE FROM report WHERE path=?", (path,))
+    subjects: dict[tuple[str, str, str], int] = {}
     for done, path in enumerate(changed):
         say(done, len(changed))
-        _add(database, folder, path, there[path])
+        _add(database, folder, path, there[path], subjects)
     with contextlib.suppress(sqlite3.OperationalError):
         database.commit()  # A folder that became read-only: next time anew.
 
@@ -201,11 +202,17 @@ def _stamps(folder: Path) -> Iterator[tuple[str, str]]:
                     )
 
 
-def _add(database: sqlite3.Connection, folder: Path, path: str, stamp: str) -> None:
+def _add(
+    database: sqlite3.Connection,
+    folder: Path,
+    path: str,
+    stamp: str,
+    subjects: dict[tuple[str, str, str], int],
+) -> None:
     note = f"report {folder / path} does not say when it was made"
     run = None
     try:
-        run = read_run(folder / path)
+        run = run_of(read_report(folder / path), identify=False)
     except ReportError as error:
         note = str(error)
     if run is None or run.about.started_at is None:
@@ -229,14 +236,21 @@ def _add(database: sqlite3.Connection, folder: Path, path: str, stamp: str) -> N
         values = dict(case.values)
         values[ERRORS] = case.failed / max(1, case.operations)
         about = (case.fullname, case.kind, conditions_of(run, case.fullname))
-        database.execute("INSERT OR IGNORE INTO subject VALUES (NULL, ?, ?, ?)", about)
-        (subject,) = database.execute(
-            "SELECT id FROM subject WHERE fullname=? AND kind=? AND conditions=?", about
-        ).fetchone()
+        if about not in subjects:
+            subjects[about] = _subject(database, about)
         database.execute(
             f"INSERT INTO measured VALUES ({marks})",  # noqa: S608  # question marks
-            (cursor.lastrowid, subject, *(values.get(key) for key in _COLUMNS)),
+            (cursor.lastrowid, subjects[about], *map(values.get, _COLUMNS)),
         )
+
+
+def _subject(database: sqlite3.Connection, about: tuple[str, str, str]) -> int:
+    """Return the id of a case under its conditions; it gets one if it is new."""
+    database.execute("INSERT OR IGNORE INTO subject VALUES (NULL, ?, ?, ?)", about)
+    (found,) = database.execute(
+        "SELECT id FROM subject WHERE fullname=? AND kind=? AND conditions=?", about
+    ).fetchone()
+    return int(found)
 
 
 def conditions_of(run: Run, fullname: str) -> str:

@@ -40,7 +40,8 @@ class Run:
         cases: Its cases by node id.
         failed: Cases that did not pass, with their outcome.
         repeated: Node ids that it recorded more than once.
-        digest: Equal for two copies of one run, whatever their names.
+        digest: Equal for two copies of one run, whatever their names; "" if it was
+            not asked for.
     """
 
     about: RunSummary
@@ -79,8 +80,10 @@ def read_report(path: Path) -> SavedReport:
             {key: value for key, value in record.items() if key != "params"}
             for record in report.data["benchmarks"]
         ]
-        data = printable({**report.data, "benchmarks": records})
-        return replace(report, data=data)
+        data = {**report.data, "benchmarks": records}
+        if not report.is_printable:
+            data = printable(data)
+        return replace(report, data=data, is_printable=True)
     except RecursionError:
         msg = f"report {path} is nested too deeply"
         raise ReportError(msg) from None
@@ -117,8 +120,12 @@ def read_run(path: Path) -> Run:
     return run_of(read_report(path))
 
 
-def run_of(report: SavedReport) -> Run:
+def run_of(report: SavedReport, *, identify: bool = True) -> Run:
     """Reduce a report that `read_report` gave to what is compared.
+
+    Args:
+        report: The report.
+        identify: Whether to reckon its digest, which costs as much as the rest.
 
     Raises:
         ReportError: If a part that is needed is damaged.
@@ -152,7 +159,7 @@ def run_of(report: SavedReport) -> Run:
         cases={case.fullname: case for case in found},
         failed=printable(dict(block.failed)) if block else {},
         repeated=frozenset(name for name, count in counts.items() if count > 1),
-        digest=_digest(report),
+        digest=_digest(report) if identify else "",
     )
 
 
