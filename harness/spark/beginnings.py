@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
     from harness.spark.lab import Place, Query
@@ -74,3 +78,20 @@ def stop_between_batches(query: StreamingQuery, *, clock: Clock = SYSTEM_CLOCK) 
             break  # a batch that hangs has to be interrupted after all
         clock.sleep(_POLL_DELAY_S)
     query.stop()
+
+
+@contextmanager
+def settings_meanwhile(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Set Spark settings for a while: what a query starts with, it keeps."""
+    before: dict[str, str | None] = {}
+    for key, value in conf.items():
+        before[key] = spark.conf.get(key, None)
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)

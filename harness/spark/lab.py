@@ -17,13 +17,14 @@ from harness.spark.beginnings import (
     ATTEMPTS,
     NotBegunError,
     begin,
+    settings_meanwhile,
     stop_between_batches,
     tell_again,
     was_too_slow,
 )
 from harness.spark.feed_source import read_feed
 from harness.spark.meter import Meter, Usage
-from harness.spark.progress import MicroBatch, micro_batches
+from harness.spark.progress import MS_PER_S, MicroBatch, micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,7 +137,7 @@ class Query:
             trigger: As `DataStreamWriter.trigger` takes it; default: process what
                 is there and end.
         """
-        with _conf(place.spark, self.conf):
+        with settings_meanwhile(place.spark, self.conf):
             writer = (
                 self.frame(place, live_since_ns=live_since_ns)
                 .writeStream.queryName(self.name)
@@ -264,11 +265,18 @@ class Lab:
         wall_s = (self._clock.monotonic_ns() - begun_ns) / NS_PER_S
         return Run(place=place, batches=batches, wall_s=wall_s, usage=meter.usage)
 
-    def run_live(self, query: Query, *, duration_s: float) -> tuple[Run, int]:
+    def run_live(
+        self, query: Query, *, duration_s: float, trigger_s: float = 0.0
+    ) -> tuple[Run, int]:
         """Run a query for some time with rows coming on schedule (open loop).
 
         A query that was too slow to begin is started again: in a fresh place, with
         its first row due anew.
+
+        Args:
+            query: The query.
+            duration_s: How long, in seconds.
+            trigger_s: Least time between two micro-batches, in seconds.
 
         Returns:
             The run, and when its first row was due in nanoseconds since 1970.
@@ -278,12 +286,14 @@ class Lab:
         """
         for _ in range(ATTEMPTS - 1):
             try:
-                return self._run_live(query, duration_s=duration_s)
+                return self._run_live(query, duration_s, trigger_s)
             except NotBegunError:
                 tell_again(query.name)
-        return self._run_live(query, duration_s=duration_s)
+        return self._run_live(query, duration_s, trigger_s)
 
-    def _run_live(self, query: Query, *, duration_s: float) -> tuple[Run, int]:
+    def _run_live(
+        self, query: Query, duration_s: float, trigger_s: float
+    ) -> tuple[Run, int]:
         place = self.place()
         meter = Meter(self.jvm_pid, clock=self._clock)
         with meter:
@@ -296,7 +306,9 @@ class Lab:
                 place,
                 attempts=1,
                 live_since_ns=since_ns,
-                trigger={"processingTime": "0 seconds"},
+                trigger={
+                    "processingTime": f"{round(trigger_s * MS_PER_S)} milliseconds"
+                },
             )
             try:
                 end_ns = begun_ns + int(duration_s * NS_PER_S)
@@ -369,24 +381,3 @@ def _check_checkpoint(query: Query, place: Place) -> None:
             "path, or one with a comma behind it?"
         )
         raise SparkError(msg)
-
-
-class _conf:  # noqa: N801 - reads as a function
-    """Spark settings for a while: what a query starts with, it keeps."""
-
-    def __init__(self, spark: SparkSession, conf: Mapping[str, str]) -> None:
-        self._spark = spark
-        self._conf = conf
-        self._before: dict[str, str | None] = {}
-
-    def __enter__(self) -> None:
-        for key, value in self._conf.items():
-            self._before[key] = self._spark.conf.get(key, None)
-            self._spark.conf.set(key, value)
-
-    def __exit__(self, *_: object) -> None:
-        for key, value in self._before.items():
-            if value is None:
-                self._spark.conf.unset(key)
-            else:
-                self._spark.conf.set(key, value)

@@ -32,6 +32,10 @@ HEADROOM = 1.25
 _BATCHES_MIN = 4
 
 
+class TooFewBatchesError(SparkError):
+    """A run has too few micro-batches to fit a line to its backlog."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trend:
     """How the backlog of a run went.
@@ -53,6 +57,11 @@ class Trend:
         """Whether the stream kept up, as far as the run can tell."""
         bound = SLOPE_MAX * self.rate_per_s + 2 * self.slope_error_per_s
         return self.slope_per_s <= bound
+
+    @property
+    def clearly_sustained(self) -> bool:
+        """Whether the stream kept up without the benefit of the standard error."""
+        return self.slope_per_s <= SLOPE_MAX * self.rate_per_s
 
     @property
     def decided(self) -> bool:
@@ -102,7 +111,7 @@ def backlog_trend(
     """Fit a line to the backlog after the warm-up, by least squares.
 
     Raises:
-        SparkError: If too few micro-batches were left to fit one.
+        TooFewBatchesError: If too few micro-batches were left to fit one.
     """
     at_s, backlog = backlog_over_time(batches, feed, since_ns=since_ns)
     # While rows still come: after the last one the backlog can only fall.
@@ -113,7 +122,7 @@ def backlog_trend(
             f"{int(used.sum())} micro-batches after {warmup_s:g} s of warm-up are too "
             f"few to tell a trend; run longer than {last_due_s:.1f} s"
         )
-        raise SparkError(msg)
+        raise TooFewBatchesError(msg)
     x, y = at_s[used] - at_s[used].mean(), backlog[used]
     slope = float((x * y).sum() / (x * x).sum())
     rest = y - y.mean() - slope * x
