@@ -1,10 +1,12 @@
 """What do fifty people who watch cost the benchmark they watch?
 
 The monitor runs in a process of its own, as `lakegauge monitor serve` does, and asks
-this run for its state ten times a second. Watched and unwatched loads of less than a
-second take turns, in blocks of four: unwatched, watched, watched, unwatched, or the
-other way round. Whatever drifts more slowly than a block cancels out of its ratio, and
-blocks in which nobody watches at all say what a ratio of this machine is worth.
+this run for its state ten times a second. One load goes on all the time; slots of it in
+which it is watched take turns with slots in which it is not, in blocks of four:
+unwatched, watched, watched, unwatched, or the other way round. Whatever drifts more
+slowly than a block cancels out of its ratio: loads that start anew land on other
+processors each time, and differ three times as much. Blocks in which nobody watches at
+all say what a ratio of this machine is worth.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import math
 import os
 import random
 import threading
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -26,6 +30,7 @@ from harness.reports.live_file import LivePublisher
 from harness.reports.statistics.ratios import paired_evidence
 
 WATCHERS = 50
+WORKERS = 4
 INTERVAL_S = 0.1
 # Share of its throughput that a run may lose to those who watch.
 COST_MAX = 0.03
@@ -92,6 +97,67 @@ def change(pairs):
     return tuple(math.expm1(value) for value in (evidence.estimate, low, high))
 
 
+class Turns:
+    """Slots of a load that goes on, in turns.
+
+    Args:
+        slot_s: Length of a slot, in seconds.
+        workers: Of the load.
+
+    Attributes:
+        pairs: Rates of the blocks: without and with what was done in their slots.
+    """
+
+    def __init__(self, *, slot_s: float, workers: int) -> None:
+        self._slot_s = slot_s
+        self._done = [0] * workers
+        self._ended = threading.Event()
+        self._dice = random.Random(1)
+        self.pairs = defaultdict(list)
+
+    def count(self, worker):
+        """Count an operation; each worker has a place of its own."""
+        self._done[worker] += 1
+
+    def take(self, kinds):
+        """Go through *kinds* of blocks again and again, until the load has ended."""
+        while True:
+            for kind in self._dice.sample(kinds, len(kinds)):
+                if (pair := self._block(kind)) is None:
+                    return
+                self.pairs[kind].append(pair)
+
+    def _block(self, inside):
+        """Return the rates outside and inside; None if the load ended meanwhile."""
+        order = [nullcontext, inside, inside, nullcontext]
+        if is_turned := self._dice.random() < 0.5:
+            order = [inside, nullcontext, nullcontext, inside]
+        rates = [self._rate(within) for within in order]
+        if None in rates:
+            return None
+        ends, both = math.sqrt(rates[0] * rates[3]), math.sqrt(rates[1] * rates[2])
+        return (both, ends) if is_turned else (ends, both)
+
+    def _rate(self, within):
+        with within():
+            begun_ns, before = SYSTEM_CLOCK.monotonic_ns(), sum(self._done)
+            if self._ended.wait(self._slot_s):
+                return None
+            done = sum(self._done) - before
+            return done / (SYSTEM_CLOCK.monotonic_ns() - begun_ns) * 1e9
+
+    @contextmanager
+    def beside(self, kinds):
+        """Take turns for as long as the block runs."""
+        with ThreadPoolExecutor(1) as thread:
+            turns = thread.submit(self.take, kinds)
+            try:
+                yield
+            finally:
+                self._ended.set()
+            turns.result()
+
+
 def nobody():
     """In place of `watching`."""
     return nullcontext()
@@ -119,48 +185,27 @@ def doubt_about(cost, control, arrived):
 @pytest.mark.benchmark(group="monitor-cost")
 def test_throughput_watched_against_unwatched(watched, make_pool, sized, record_load):
     """A closed loop of SELECT 1 from four threads, with and without fifty watchers."""
-    pool = make_pool(size_min=4, size_max=4)
-    duration_s = sized(full=0.4, smoke=0.2)
-    blocks, control_blocks = sized(full=(56, 28), smoke=(3, 3))
-    dice = random.Random(1)
-    results = []
+    pool = make_pool(size_min=WORKERS, size_max=WORKERS)
+    turns = Turns(slot_s=sized(full=0.4, smoke=0.1), workers=WORKERS)
 
-    def select(_context):
+    def select(context):
         with pool.checkout() as connection:
             connection.execute("SELECT 1")
+        turns.count(context.worker)
 
-    def rate():
-        results.append(
-            run_closed_loop(select, workers=4, duration_s=duration_s, warmup_s=0.03)
+    watching = watched.watching
+    with turns.beside([watching, watching, watching, nobody]):
+        result = run_closed_loop(
+            select, workers=WORKERS, duration_s=sized(full=150.0, smoke=8.0)
         )
-        return results[-1].throughput_per_s
-
-    def block(watching):
-        """Return throughput unwatched and watched, each the mean of two loads."""
-        outer, inner = (watching, nullcontext)
-        if dice.random() < 0.5:
-            outer, inner = inner, outer
-        with outer():
-            first = rate()
-        with inner():
-            both = math.sqrt(rate() * rate())
-        with outer():
-            ends = math.sqrt(first * rate())
-        return (both, ends) if outer is watching else (ends, both)
-
-    rate()
-    kinds = [watched.watching] * blocks + [nobody] * control_blocks
-    dice.shuffle(kinds)
-    found = [(kind, block(kind)) for kind in kinds]
-    cost = change([pair for kind, pair in found if kind is not nobody])
-    control = change([pair for kind, pair in found if kind is nobody])
+    cost, control = change(turns.pairs[watching]), change(turns.pairs[nobody])
     cpu_cores = watched.cpu_cores
     watched.monitor.resume()
     updates, stayed = watched.monitor.disperse()
     arrived = updates / (WATCHERS * watched.on_s / INTERVAL_S)
     doubt = doubt_about(cost, control, arrived)
     record_load(
-        results[-1],
+        result,
         invalid=sized(full=doubt, smoke=None),
         details={
             "throughput_change": round(cost[0], 4),
@@ -172,11 +217,12 @@ def test_throughput_watched_against_unwatched(watched, make_pool, sized, record_
             "unwatched_change_high": round(control[2], 4),
             "updates_arrived_ratio": round(arrived, 3),
             "monitor_cpu_cores": round(cpu_cores, 4),
+            "blocks": len(turns.pairs[watching]),
             "watchers": WATCHERS,
             "updates_per_s": round(1 / INTERVAL_S),
         },
     )
-    assert all(result.failed == 0 for result in results)
+    assert result.failed == 0
     assert stayed == WATCHERS, "the monitor dropped some of those who watch"
     assert updates > 0
     # Only what is beyond doubt is held against it; a few loads decide nothing.

@@ -111,6 +111,21 @@ def test_no_figure_is_wider_than_its_tile(
     assert too_wide == []
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_panels_leave_no_hole(site, page, width, everything, expect_value, figures_of):
+    site.start(make_app(subject=Subject(source=figures_of(everything(token=None)))))
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(site.url())
+    expect_value("pool.in_use", "3")
+
+    ends = page.evaluate(
+        "[...document.querySelectorAll('.panel:not([hidden])')]"
+        ".map((each) => each.getBoundingClientRect().right)"
+    )
+    assert len(ends) == 5
+    assert ends[-1] == pytest.approx(max(ends))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_phone(
     site, page, scheme, everything, expect_value, figures_of
