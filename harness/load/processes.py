@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_MS, SYSTEM_CLOCK
 from harness.errors import ConfigError, LoadError
+from harness.load.underway import Elsewhere, LoadNow, LoadWatch, together, underway
 from harness.settings.environment import scrubbed_environment
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # All start together this long after the last one is ready: long enough for the word
 # to reach each of them on a busy machine.
 LEAD_NS = 50 * NS_PER_MS
+# The figures of a load are of its last second: asked more often, they tell no more.
+LOOK_EVERY_NS = 900 * NS_PER_MS
 
 
 def run_in_processes(plan: Plan) -> list[ShareResult]:
@@ -59,7 +62,8 @@ def run_in_processes(plan: Plan) -> list[ShareResult]:
         start_ns = SYSTEM_CLOCK.monotonic_ns() + LEAD_NS
         for process in crew:
             process.send(("start", start_ns))
-        return _collect(crew)
+        with underway(_Crews(crew)):
+            return _collect(crew)
     finally:
         for process in crew:
             process.end()
@@ -74,8 +78,10 @@ def _collect(crew: list[_Process]) -> list[ShareResult]:
         try:
             connections = [process.connection for process in waiting.values()]
             for connection in multiprocessing.connection.wait(connections):
-                process = waiting.pop(connection)
-                results[process.rank] = process.expect("result")
+                process = waiting[connection]
+                if (result := process.take()) is not None:
+                    results[process.rank] = result
+                    del waiting[connection]
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -85,13 +91,39 @@ def _collect(crew: list[_Process]) -> list[ShareResult]:
     return [results[process.rank] for process in crew]
 
 
+class _Crews(Elsewhere):
+    """The worker processes, for those who watch: asked while somebody does."""
+
+    def __init__(self, processes: list[_Process]) -> None:
+        self._processes = processes
+        self._asked_ns: int | None = None
+
+    def look(self) -> LoadNow | None:
+        now_ns = SYSTEM_CLOCK.monotonic_ns()
+        if self._asked_ns is None or now_ns - self._asked_ns >= LOOK_EVERY_NS:
+            self._asked_ns = now_ns
+            for process in self._processes:
+                process.send(("look", None))
+        said = [process.now for process in self._processes]
+        return together([now for now in said if now is not None])
+
+
 class _Process:
-    """One worker process, seen from the parent."""
+    """One worker process, seen from the parent.
+
+    Attributes:
+        rank: Its number, from 0.
+        connection: To it.
+        now: What it last said that it does; None before it was asked.
+    """
 
     def __init__(self, rank: int, message: bytes) -> None:
         context = multiprocessing.get_context("spawn")
         self.rank = rank
         self.connection, self._theirs = context.Pipe()
+        self.now: LoadNow | None = None
+        # Whoever watches asks on a thread of its own.
+        self._sending = threading.Lock()
         self._message = message
         self._process: BaseProcess = context.Process(
             target=_share_main,
@@ -107,8 +139,22 @@ class _Process:
 
     def send(self, message: object) -> None:
         # Whoever died says so where its result is expected.
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError):
             self.connection.send(message)
+
+    def take(self) -> ShareResult | None:
+        """Receive the next message; return the result, if it is that.
+
+        Raises:
+            LoadError: If the process died instead.
+            BaseException: If the process sent an error.
+        """
+        kind, content = self._receive(awaited="result")
+        if kind == "now":
+            self.now = content
+            return None
+        result: ShareResult = self._checked(kind, content, awaited="result")
+        return result
 
     def expect(self, kind: str) -> Any:
         """Receive the next message.
@@ -117,8 +163,11 @@ class _Process:
             LoadError: If the process died instead.
             BaseException: If the process sent an error.
         """
+        return self._checked(*self._receive(awaited=kind), awaited=kind)
+
+    def _receive(self, *, awaited: str) -> tuple[str, Any]:
         try:
-            found, content = self.connection.recv()
+            kind, content = self.connection.recv()
         except (EOFError, OSError):
             self._process.join(timeout=5)
             code = self._process.exitcode
@@ -127,22 +176,26 @@ class _Process:
                 f"worker process {self.rank} (pid {self._process.pid}) died with "
                 f"{how}; its share of the run is lost, so the run is not a result"
             )
-            if kind == "ready":
+            if awaited == "ready":
                 msg += (
                     ". It had not begun: its own words are above; a script that starts "
                     'processes must do so under `if __name__ == "__main__":`'
                 )
             raise LoadError(msg) from None
-        if found == "error":
+        return kind, content
+
+    def _checked(self, kind: str, content: Any, *, awaited: str) -> Any:
+        if kind == "error":
             raise content
-        if found != kind:
-            msg = f"worker process {self.rank} sent {found!r} instead of {kind!r}"
+        if kind != awaited:
+            msg = f"worker process {self.rank} sent {kind!r} instead of {awaited!r}"
             raise LoadError(msg)
         return content
 
     def end(self) -> None:
         """Make sure that the process is gone."""
-        self.connection.close()
+        with self._sending:
+            self.connection.close()
         if self._process.pid is None:
             return
         self._process.join(timeout=1)
@@ -157,6 +210,12 @@ def _share_main(connection: Connection, rank: int) -> None:
 
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sending = threading.Lock()
+
+    def send(kind: str, content: object) -> None:
+        with sending:
+            connection.send((kind, content))
+
     try:
         plan: Plan = pickle.loads(connection.recv())  # noqa: S301  # from our parent
         from harness.load.runner import make_crew
@@ -164,22 +223,26 @@ def _share_main(connection: Connection, rank: int) -> None:
         crew = make_crew(plan, rank=rank, clock=SYSTEM_CLOCK)
 
         def agree_on_start() -> int:
-            connection.send(("ready", None))
+            send("ready", None)
             _, start_ns = connection.recv()
             listener = threading.Thread(target=listen, daemon=True)
             listener.start()
             return int(start_ns)
 
         def listen() -> None:
+            watch = LoadWatch()
             # The end of the stream means that the parent is gone: stop as well.
             with contextlib.suppress(EOFError, OSError):
-                connection.recv()
+                while connection.recv()[0] == "look":
+                    send("now", watch.look())
             crew.interrupt()
 
-        connection.send(("result", _picklable(crew.run(agree_on_start))))
+        with underway(crew):
+            result = crew.run(agree_on_start)
+        send("result", _picklable(result))
     except BaseException as error:  # noqa: BLE001  # raised in the parent
         with contextlib.suppress(OSError):
-            connection.send(("error", _picklable_error(error)))
+            send("error", _picklable_error(error))
 
 
 def _picklable(result: ShareResult) -> ShareResult:

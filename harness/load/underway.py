@@ -8,6 +8,7 @@ the price of a count; its words only a few times a second.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from harness.errors import Classification
 from harness.load.samples import ROW_BYTES, completed_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     import numpy.typing as npt
@@ -111,30 +112,10 @@ class Failures:
 FAILURES = Failures()
 _NONE = np.empty(0, dtype=np.int64)
 
-# Each with the failures there were before it.
-_UNDERWAY: list[tuple[Crew, int]] = []
-
-
-@contextmanager
-def underway(crew: Crew, *, failures: Failures = FAILURES) -> Iterator[None]:
-    """Show a crew to those who watch, for the length of a block."""
-    entry = (crew, failures.counts().total())
-    _UNDERWAY.append(entry)
-    try:
-        yield
-    finally:
-        _UNDERWAY.remove(entry)
-
-
-def in_flight() -> int:
-    """Return how many operations are being done in this process."""
-    crews = [crew for crew, _ in _UNDERWAY]
-    return sum(worker.in_operation for crew in crews for worker in crew.workers)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadNow:
-    """What the loads of this process do now, all together.
+    """What a load does now.
 
     Attributes:
         workers: Callers.
@@ -153,6 +134,52 @@ class LoadNow:
     failed: int
     completed_per_s: float | None
     response_time_ns: Nanoseconds
+
+
+def together(parts: Sequence[LoadNow]) -> LoadNow | None:
+    """Return what the parts of one load do, each in a process of its own."""
+    if not parts:
+        return None
+    rates = [part.completed_per_s for part in parts]
+    return LoadNow(
+        workers=sum(part.workers for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        completed=sum(part.completed for part in parts),
+        failed=sum(part.failed for part in parts),
+        completed_per_s=None if None in rates else sum(filter(None, rates)),
+        response_time_ns=np.concatenate([part.response_time_ns for part in parts]),
+    )
+
+
+class Elsewhere(ABC):
+    """A load of other processes, which say themselves what they do."""
+
+    @abstractmethod
+    def look(self) -> LoadNow | None:
+        """Return what they said last, without waiting; None before the first word."""
+
+
+# Each with the failures there were before it.
+_UNDERWAY: list[tuple[Crew | Elsewhere, int]] = []
+
+
+@contextmanager
+def underway(
+    load: Crew | Elsewhere, *, failures: Failures = FAILURES
+) -> Iterator[None]:
+    """Show a load to those who watch, for the length of a block."""
+    entry = (load, failures.counts().total())
+    _UNDERWAY.append(entry)
+    try:
+        yield
+    finally:
+        _UNDERWAY.remove(entry)
+
+
+def in_flight() -> int:
+    """Return how many operations are being done in this process."""
+    crews = [load for load, _ in _UNDERWAY if not isinstance(load, Elsewhere)]
+    return sum(worker.in_operation for crew in crews for worker in crew.workers)
 
 
 class LoadWatch:
@@ -185,6 +212,8 @@ class LoadWatch:
         """Return what has been done of late; None while no load is at work."""
         # The newest: a load that starts another one waits for it.
         crew, failed_before = _UNDERWAY[-1] if _UNDERWAY else (None, 0)
+        if isinstance(crew, Elsewhere):
+            return crew.look()
         if crew is not self._crew:
             self._crew = crew
             self._tails = [_Tail(worker) for worker in crew.workers] if crew else []

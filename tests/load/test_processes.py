@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from harness.errors import ConfigError, LoadError
 from harness.load import constant_arrivals, run_closed_loop, run_open_loop
+from harness.load.underway import LoadWatch
 
 FOLDER = Path(__file__).parent
 
@@ -60,6 +62,47 @@ def test_each_process_is_set_up_once_and_shares_that_among_its_workers(operation
     )
     assert result.failed == 0
     assert result.processes == 2
+
+
+def test_what_processes_do_is_seen_while_they_do_it(operations):
+    """By whoever watches, on a thread of its own; nobody else asks them."""
+    watch, seen = LoadWatch(), []
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(
+            run_closed_loop, operations.pause, workers=4, processes=2, duration_s=4.0
+        )
+        while not run.done():
+            if (now := watch.look()) is not None:
+                seen.append(now)
+            wait([run], timeout=0.05)
+        result = run.result()
+
+    assert watch.look() is None
+    whole = [now for now in seen if now.workers == 4 and now.completed_per_s]
+    assert whole, "their rate was never seen"
+    # Each operation takes 1 ms or more, and there are four callers.
+    assert all(0 < now.completed_per_s <= 4 / 0.001 for now in whole)
+    assert all(now.response_time_ns.min() >= 1e6 for now in whole)
+    counts = [now.completed for now in whole]
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] <= result.completed + len(result.warmup)
+
+
+def test_failures_of_processes_are_seen_while_they_run(operations):
+    watch, failed = LoadWatch(), 0
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(
+            run_closed_loop,
+            operations.fail_often,
+            workers=2,
+            processes=2,
+            duration_s=3.0,
+        )
+        while not run.done():
+            failed = max(failed, (now := watch.look()) is not None and now.failed)
+            wait([run], timeout=0.05)
+
+    assert 0 < failed <= run.result().failed
 
 
 def test_failures_are_merged_by_class(operations):
