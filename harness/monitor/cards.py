@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.load import QUANTILES, samples_needed
 from harness.monitor.markup import tag
 from harness.reports.table import format_change, format_duration, format_rate
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,10 +63,10 @@ def group_section(
 def _card(
     comparison: CaseComparison, new: CaseView, old: CaseView | None, scale_s: float
 ) -> Element:
-    about = [f"{new.values_count:,} values"]
+    about = [counted(new.values_count, "value")]
     if new.workers:
-        about.append(f"{new.workers} caller{'s' if new.workers > 1 else ''}")
-    about.append(f"{new.errors_count:,} errors")
+        about.append(counted(new.workers, "caller"))
+    about.append(counted(new.errors_count, "error"))
     return tag(
         "article",
         tag("h3", new.name.removeprefix("test_")),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from harness.monitor.cards import group_section
 from harness.monitor.folder import Listing, SavedRun, state_of
 from harness.monitor.markup import document, tag
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +235,8 @@ def _progress(
             max=str(total_count),
             aria_label="cases done",
         ),
-        f" {done_count} of {total_count} cases, counting those of the baseline",
+        f" {done_count} of {counted(total_count, 'case')}, "
+        "counting those of the baseline",
         class_="progress",
     )
 

@@ -21,6 +21,7 @@ from harness.reports.store import next_report_path, saved_reports
 from harness.reports.verdict.judge import compare_runs
 from harness.reports.verdict.outputs import as_markdown, markdown_text
 from harness.reports.verdict.reading import Run, machine_reasons, read_run
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +186,7 @@ def nights_before(
         notes.append(f"passed over: {len(passed) - _NAMED_MAX} more")
     if stale and len(found) < wanted:
         notes.append(
-            f"passed over: {stale} runs older than {age_days} days "
+            f"passed over: {counted(stale, 'run')} older than {age_days} days "
             "(LAKEGAUGE_BASELINE_AGE_DAYS)"
         )
     if not found:

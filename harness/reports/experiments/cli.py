@@ -20,6 +20,7 @@ from harness.reports.cli import (
     reports_folder,
     show,
 )
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -265,7 +266,7 @@ def calibrate(  # a command's options are its interface
             seed=seed,
             by_case=by_case,
         )
-        _say(f"{blocks} blocks of {2 + len(shares)} runs in {trial.folder}")
+        _say(f"{counted(blocks, 'block')} of {2 + len(shares)} runs in {trial.folder}")
         home = trial.folder
         measured = calibrating.measure_blocks(
             trial, say=lambda n: _say(f"block {n + 1} of {blocks}")

@@ -70,10 +70,11 @@ def history(
         raise ReportError("; ".join((msg, *found.notes[:3])))
     if acknowledge is not None:
         from harness.reports.history.acknowledged import add_acknowledgements
+        from harness.reports.wording import counted
 
         added = acknowledgements_of(found, reason=acknowledge)
         path = add_acknowledgements(folder, added)
-        typer.echo(f"{len(added)} changes acknowledged in {path}")
+        typer.echo(f"{counted(len(added), 'change')} acknowledged in {path}")
         return
     _show(found, as_json=as_json, lines=history_lines(found))
     if found.open_changes() or found.open_drifts:

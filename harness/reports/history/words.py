@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.reports.history.acknowledged import Acknowledgement
 from harness.reports.table import format_duration, format_rate
 from harness.reports.verdict.words import ratio_text
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from harness.reports.history.model import Change, History, Series
@@ -24,13 +25,15 @@ def history_lines(history: History) -> list[str]:
     nights = max(len(series.points) for series in history.series)
     left_out: dict[str, int] = {s.fullname: s.left_out for s in history.series}
     lines += [
-        f"left out: {count} runs of {name} that are not comparable with the newest"
+        f"left out: {counted(count, 'run')} of {name} not comparable with the newest"
         for name, count in left_out.items()
         if count
     ]
     lines += history.notes
     cases = len(left_out)
-    lines.append(f"HISTORY: {cases} cases over up to {nights} nights")
+    lines.append(
+        f"HISTORY: {counted(cases, 'case')} over up to {counted(nights, 'night')}"
+    )
     return lines
 
 
@@ -58,7 +61,8 @@ def drift_line(series: Series) -> str:
     closed = f"; acknowledged: {reason}" if reason is not None else ""
     return (
         f"DRIFT {ratio_text(series.drift.ratio)} ({series.drift.status}): "
-        f"{series.fullname} {series.metric} over {len(series.points)} nights since "
+        f"{series.fullname} {series.metric} over "
+        f"{counted(len(series.points), 'night')} since "
         f"{series.points[0].at:%Y-%m-%d}{closed}"
     )
 

@@ -14,6 +14,7 @@ from harness.reports.page.markup import tag
 from harness.reports.page.view import cut
 from harness.reports.verdict.metrics import ERRORS
 from harness.reports.verdict.words import ratio_text
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -138,7 +139,7 @@ def history_chart(series: Series) -> Element:
     ]
     return figure(
         chart.svg(
-            title=f"History of {series.metric} over {len(points)} nights",
+            title=f"History of {series.metric} over {counted(len(points), 'night')}",
             description=said or "No change of level",
         ),
         heading=cut(f"{case}: {series.metric}", 90),

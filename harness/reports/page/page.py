@@ -17,6 +17,7 @@ from harness.reports.page.results import Drawings, group_sections
 from harness.reports.page.verdicts import badge, headline, verdict_section
 from harness.reports.page.view import views_of
 from harness.reports.verdict.model import CASE_STATUSES
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +140,7 @@ def _head(
         counts = [(s, len(comparison.with_status(s))) for s in CASE_STATUSES]
         tiles = [(badge(status), str(n)) for status, n in counts if n]
     else:
-        sentence = f"{len(views)} cases measured"
+        sentence = f"{counted(len(views), 'case')} measured"
         tiles = []
     plain = [("cases measured", len(views)), ("without a result", failed)]
     plain.append(("in doubt", doubted))

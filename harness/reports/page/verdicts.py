@@ -20,6 +20,7 @@ from harness.reports.verdict.words import (
     threshold_text,
     value_text,
 )
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -59,18 +60,18 @@ def badge(status: str) -> Element:
 def headline(comparison: Comparison) -> str:
     """Return the verdict in one sentence."""
     counts = {s: len(comparison.with_status(s)) for s in CASE_STATUSES}
-    total = len(comparison.cases)
+    cases = counted(len(comparison.cases), "case")
     if counts["regressed"]:
-        return f"{counts['regressed']} of {total} cases regressed"
+        return f"{counts['regressed']} of {cases} regressed"
     if counts["failed"] or counts["missing"] or counts["renamed"]:
         lost = counts["failed"] + counts["missing"] + counts["renamed"]
-        return f"{lost} of {total} cases failed or are missing"
+        return f"{lost} of {cases} failed or {'is' if lost == 1 else 'are'} missing"
     if not comparison.judged:
         return "Nothing could be compared"
     if counts["inconclusive"]:
         return (
-            f"No regression found; {counts['inconclusive']} of {total} cases cannot "
-            "be told yet"
+            f"No regression found; {counts['inconclusive']} of {cases} cannot be told "
+            "yet"
         )
     return "No regression found"
 

@@ -18,6 +18,7 @@ from harness.reports.statistics.ratios import (
 from harness.reports.verdict.metrics import METRICS
 from harness.reports.verdict.model import MetricStatus, MetricVerdict
 from harness.reports.verdict.thresholds import threshold_of
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from harness.reports.verdict.sides import Matched
@@ -206,5 +207,6 @@ def _why_open(detectable: float | None, runs_more: int | None) -> str:
     if runs_more is None:
         more = "no number of runs below 200 would settle it: make it less noisy"
     else:
-        more = f"about {runs_more} more runs a side would settle it"
+        runs = counted(runs_more, "more run")
+        more = f"about {runs} a side would settle it"
     return f"{seen}; {more}"

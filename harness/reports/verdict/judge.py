@@ -27,6 +27,7 @@ from harness.reports.verdict.sides import (
     match_cases,
 )
 from harness.reports.verdict.thresholds import threshold_of
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,8 +141,9 @@ def _bad_environment(*sides: Sequence[Run]) -> str:
         if len(bad) > BAD_RUNS_MAX * len(runs):
             example = bad[0].about
             return (
-                f"{len(bad)} of {len(runs)} runs were made while the machine was in no "
-                f"state to measure ({example.label}: {example.environment_doubts[0]})"
+                f"{len(bad)} of {counted(len(runs), 'run')} made while the machine was "
+                f"in no state to measure ({example.label}: "
+                f"{example.environment_doubts[0]})"
             )
     return ""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.reports.table import format_duration, format_rate
 from harness.reports.verdict.metrics import ERRORS
 from harness.reports.verdict.model import CASE_STATUSES
+from harness.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,12 +41,11 @@ def side_line(runs: Sequence[RunSummary]) -> str:
         run.commit[:9] + ("+changes" if run.dirty else "") for run in runs if run.commit
     )
     shown = f", commit {', '.join(list(commits)[:_LABELS_SHOWN])}" if commits else ""
-    count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
     times = sorted(run.started_at for run in runs if run.started_at is not None)
     when = f", {times[0]:%Y-%m-%d %H:%M} UTC" if times else ""
     if len(times) > 1:
         when += f" to {times[-1]:%Y-%m-%d %H:%M}"
-    return f"{count}: {', '.join(labels)}{when}{shown}"
+    return f"{counted(len(runs), 'run')}: {', '.join(labels)}{when}{shown}"
 
 
 def value_text(verdict: MetricVerdict, value: float) -> str:
@@ -127,9 +127,10 @@ def shown_metrics(case: CaseVerdict) -> list[MetricVerdict]:
 def method_line(comparison: Comparison) -> str:
     """Say how the verdicts were reached."""
     methods = sorted({v.method for case in comparison.judged for v in case.metrics})
-    unit = "pairs" if comparison.paired else "runs a side"
+    unit = ("pair", "pairs") if comparison.paired else ("run a side", "runs a side")
     count = min(len(comparison.baseline), len(comparison.contender))
     return (
-        f"{count} {unit}; one value per run; interval of 95 % ({', '.join(methods)}); "
+        f"{counted(count, *unit)}; one value per run; "
+        f"interval of 95 % ({', '.join(methods)}); "
         f"Holm over the cases of each metric, one-sided {comparison.level:.3g}"
     )

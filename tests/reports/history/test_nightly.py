@@ -91,7 +91,7 @@ def test_a_stale_night_is_no_baseline(nights):
     nights.save({"test_a": 1.0}, days=100)
     night = judged(nights, [nights.save({"test_a": 1.0})])
     assert night.comparison is None
-    assert any("1 runs older than 45 days" in note for note in night.notes)
+    assert any("1 run older than 45 days" in note for note in night.notes)
     assert any("this one is the first" in note for note in night.notes)
     assert night.exit_code(allow_missing=False, strict=False) == 0
     assert judged(nights, night.reports, age_days=200).comparison is not None
