@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.reports.record import case_block_of
@@ -55,6 +56,7 @@ def compare_records(
     *,
     failed: Mapping[str, str],
     expected: Iterable[str],
+    unusable: Mapping[str, str] = MappingProxyType({}),
 ) -> list[CaseComparison]:
     """Match the records of two runs by node id; nothing is passed over silently.
 
@@ -64,6 +66,7 @@ def compare_records(
         failed: Cases of this run that did not pass, with their outcome.
         expected: Cases of the baseline that this run should have had; those it was
             not asked to run are not missing.
+        unusable: Cases of the baseline whose figures are none, and why.
     """
     found: list[CaseComparison] = []
     for fullname, record in contender.items():
@@ -74,6 +77,8 @@ def compare_records(
             )
             continue
         reasons = differing_facts(old, record)
+        if fullname in unusable:
+            reasons += (f"baseline: {unusable[fullname]}",)
         found.append(
             CaseComparison(
                 fullname=fullname,

@@ -388,4 +388,5 @@ def _comparisons(config: pytest.Config, state: ReportState) -> list[CaseComparis
         state.journal.records if state.journal else {},
         failed=state.journal.failed if state.journal else {},
         expected=expected,
+        unusable=state.baseline.unusable if state.baseline else {},
     )
