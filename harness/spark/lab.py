@@ -95,6 +95,7 @@ class Query:
         output_mode: As Spark names it.
         batches_count: Into how many micro-batches each feed is cut; None: each takes
             what there is.
+        partitions: Tasks that make the rows of a micro-batch, for each feed.
         options: Of the writer.
         conf: Spark settings of this query, such as its state store.
     """
@@ -106,6 +107,7 @@ class Query:
     into: str = "table"
     output_mode: str = "append"
     batches_count: int | None = 4
+    partitions: int = 2
     options: Mapping[str, str] = field(default_factory=dict)
     conf: Mapping[str, str] = field(default_factory=dict)
 
@@ -117,6 +119,7 @@ class Query:
                 feed,
                 rows_per_batch=self._rows_per_batch(feed),
                 live_since_ns=live_since_ns,
+                partitions=self.partitions,
             )
             for feed in self.feeds
         ]

@@ -64,6 +64,8 @@ class CapacityCurve:
         if len(self.measured_rows_per_s) == 1:
             return "straight line through one measurement"
         _, serial = self._amdahl()
+        if serial > 1:
+            return "the line through two measurements, where more workers were slower"
         return f"Amdahl's law, {serial:.0%} of the work one at a time"
 
     def _fit(self) -> ScalabilityFit:
