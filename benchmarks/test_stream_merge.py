@@ -129,6 +129,7 @@ def merge_costs(path, *, skip):
 
     return {
         "files_written": total("numTargetFilesAdded"),
+        "files_removed": total("numTargetFilesRemoved"),
         "bytes_written": total("numTargetBytesAdded"),
         "rows_inserted": total("numTargetRowsInserted"),
         "rows_updated": total("numTargetRowsUpdated"),

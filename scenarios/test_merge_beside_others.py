@@ -174,6 +174,15 @@ def test_pruned_merge_reads_only_the_files_between_its_least_and_greatest_key(
         return
     lab.run(query, place=place)
 
+    merges = [
+        entry["operationMetrics"]
+        for entry in DeltaTable(place.path()).history()
+        if entry["operation"] == "MERGE"
+    ]
+    # Newest first. The first one rewrote the one file, and none of the others.
+    assert int(merges[-1]["numTargetFilesRemoved"]) == 1
+    remaining = pa.table(DeltaTable(place.path()).get_add_actions(flatten=True))
+    assert kept.keys() <= set(remaining["path"].to_pylist())
     for name, content in kept.items():
         (place.path() / name).write_bytes(content)
     expected = oracle(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.1
 # Asking what processes share costs milliseconds each: only every so many samples.
 _MEMORY_EVERY = 10
+# Looking for children reads every process of the machine: milliseconds as well.
+_CHILDREN_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Meter:
         self._clock = clock
         self._done = threading.Event()
         self._samples = _Samples()
+        self._workers: list[psutil.Process] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -88,7 +91,7 @@ class Meter:
         self._done.set()
         if self._jvm is not None:
             self._thread.join()
-            self._sample(self._jvm)
+            self._sample(self._jvm, last=True)
 
     @property
     def usage(self) -> Usage | None:
@@ -107,12 +110,15 @@ class Meter:
         while not self._done.wait(INTERVAL_S):
             self._sample(self._jvm)
 
-    def _sample(self, jvm: psutil.Process) -> None:
+    def _sample(self, jvm: psutil.Process, *, last: bool = False) -> None:
         samples = self._samples
+        number = len(samples.at_s)
         cpu_s, jvm_rss = _read(jvm)
-        with_memory = len(samples.at_s) % _MEMORY_EVERY == 0
+        with_memory = last or number % _MEMORY_EVERY == 0
+        if last or number % _CHILDREN_EVERY == 0:
+            self._workers = jvm.children(recursive=True)
         python_memory = self._here.memory_full_info().pss if with_memory else 0
-        for worker in jvm.children(recursive=True):
+        for worker in self._workers:
             try:
                 worker_cpu_s, _ = _read(worker)
                 if with_memory:

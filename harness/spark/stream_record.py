@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MILLION = 1e6
 _MB = 1e6
+# What a laptop has left for it beside everything else.
+JVM_RSS_MAX_BYTES = 4_000_000_000
 
 
 def measured(
@@ -40,8 +42,9 @@ def measured(
         invalid: Why this is no result; None if it is one.
 
     Raises:
-        SparkError: If no micro-batch is left.
+        SparkError: If no micro-batch is left, or the JVM grew beyond its limit.
     """
+    _check_jvm(run)
     batches = [
         batch
         for of_query in run.batches.values()
@@ -79,6 +82,17 @@ def measured(
     }
 
 
+def _check_jvm(run: Run) -> None:
+    if run.usage is None or run.usage.jvm_rss_peak_bytes <= JVM_RSS_MAX_BYTES:
+        return
+    msg = (
+        f"the JVM held {run.usage.jvm_rss_peak_bytes / _MB:.0f} MB, more than "
+        f"{JVM_RSS_MAX_BYTES / _MB:.0f} MB: give it less heap (LAKEGAUGE_SPARK_DRIVER"
+        "_MEMORY), or the scenario fewer rows at a time"
+    )
+    raise SparkError(msg)
+
+
 def waits_s(batches: Sequence[MicroBatch], feed: Feed, *, since_ns: int) -> Floats:
     """Return how long each row waited: from when it was due until it was visible.
 
@@ -106,10 +120,16 @@ def wait_figures(waited_s: Floats) -> dict[str, float]:
 
 
 def table_figures(run: Run) -> dict[str, int]:
-    """Return what the tables' logs say was written, over the whole run."""
+    """Return what the tables' logs say was written, over the whole run.
+
+    Files removed are those that a MERGE rewrote or an OPTIMIZE joined; rows copied,
+    those of them that it had to write again as they were.
+    """
     from deltalake import DeltaTable
 
-    totals = {"files_written": 0, "bytes_written": 0}
+    totals = dict.fromkeys(
+        ("files_written", "bytes_written", "files_removed", "rows_copied"), 0
+    )
     for log in sorted(run.place.folder.glob("*/_delta_log")):
         for entry in DeltaTable(log.parent).history():
             metrics = entry.get("operationMetrics", {})
@@ -119,6 +139,8 @@ def table_figures(run: Run) -> dict[str, int]:
                     "bytes_written",
                     ("numOutputBytes", "numTargetBytesAdded", "numAddedBytes"),
                 ),
+                ("files_removed", ("numRemovedFiles", "numTargetFilesRemoved")),
+                ("rows_copied", ("numTargetRowsCopied", "numCopiedRows")),
             ):
                 found = next((metrics[n] for n in names if n in metrics), 0)
                 totals[total] += int(found)
