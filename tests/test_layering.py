@@ -42,8 +42,8 @@ OWNERS = {
     "testcontainers": {"postgres"},
     "sqlalchemy": {"lakebase"},
     # agents/auth.py: OAuth logins of the agent client are the SDK's.
-    # spark/session.py: databricks-connect. spark/pipelines/workspace.py: pipelines.
-    "databricks": {"lakebase", "auth", "session", "workspace"},
+    # spark/remote.py: databricks-connect. spark/pipelines/workspace.py: pipelines.
+    "databricks": {"lakebase", "auth", "remote", "workspace"},
     "opentelemetry": {"lakebase"},
     "prometheus_client": {"lakebase"},
     "httpcore2": {"agents"},

@@ -146,7 +146,8 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
     """Spark with Delta: one session for the whole run, local unless told otherwise."""
     from harness.spark.backends import connect_threads
     from harness.spark.connect_server import connect_server
-    from harness.spark.session import QUICK_OPTIONS, local_session, remote_session
+    from harness.spark.remote import remote_session
+    from harness.spark.session import QUICK_OPTIONS, local_session
 
     settings = settings_of(pytestconfig).spark
     with ExitStack() as stack:
@@ -306,7 +307,7 @@ def _tools(config: pytest.Config) -> Tools | None:
         settings = settings_of(config).spark
         config.stash[_TOOLS] = None if settings.remote else _find(config)
         if settings.remote:
-            from harness.spark.session import check_remote
+            from harness.spark.remote import check_remote
 
             check_remote(settings.remote.get_secret_value())
     return config.stash[_TOOLS]

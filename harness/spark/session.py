@@ -1,9 +1,8 @@
-"""One Spark session for a run: a JVM of our own, or Spark Connect to another's."""
+"""One Spark session for a run, in a JVM of our own; `remote` is the other kind."""
 
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,14 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.errors import ConfigError, SparkError
+from harness.errors import SparkError
 from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
 from harness.spark import python_daemon
-from harness.spark.backends import DATABRICKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +28,6 @@ if TYPE_CHECKING:
 _JVM_EXIT_TIMEOUT_S = 20.0
 _LOG_TAIL_LINES = 12
 
-_REMOTE_SETTING = "spark.remote (LAKEGAUGE_SPARK_REMOTE or --spark-remote)"
-_CONNECT_PORT = 15002
-_CONNECT_TIMEOUT_S = 20.0
 
 # Each would make the session another one than the settings say.
 FOREIGN_VARIABLES = (
@@ -189,104 +183,6 @@ def local_session(
         shutil.rmtree(folder, ignore_errors=True)
         if executors_folder is not None:
             shutil.rmtree(executors_folder, ignore_errors=True)
-
-
-@contextmanager
-def remote_session(
-    address: str,
-    *,
-    server: str = "connect",
-    jvm_pid: int | None = None,
-    clock: Clock = SYSTEM_CLOCK,
-) -> Iterator[RunningSpark]:
-    """Connect to a Spark Connect server; its Delta is the server's matter.
-
-    Args:
-        address: `sc://host:port/;token=...`; it may hold a secret. "databricks" asks
-            Databricks Connect, which finds its workspace by itself.
-        server: What a report calls it.
-        jvm_pid: The server's process, where it is on this machine.
-        clock: Measures how long connecting took.
-
-    Raises:
-        ConfigError: If it is no `sc://` address.
-        SparkError: If the server does not answer.
-    """
-    from pyspark.cloudpickle import register_pickle_by_value
-
-    import harness
-
-    # The server runs our sinks and sources, and has no harness to import them from.
-    register_pickle_by_value(harness)  # type: ignore[no-untyped-call] # untyped in pyspark
-    begun_ns = clock.monotonic_ns()
-    check_remote(address)
-    try:
-        session = _connected(address)
-        version = session.version
-        session.conf.set("spark.sql.shuffle.partitions", "2")
-        session.conf.set("spark.sql.session.timeZone", "UTC")
-    except ConfigError:
-        raise
-    except Exception as error:  # noqa: BLE001 - gRPC's and pyspark's are many
-        cause = redact(str(error).replace(address, "***")).splitlines()[0]
-        msg = f"{_REMOTE_SETTING}: {type(error).__name__}: {cause}"
-        raise SparkError(msg) from None
-    try:
-        yield RunningSpark(
-            session=session,
-            spark_version=version,
-            delta_version="server",
-            master=server,
-            java_major=None,
-            start_time_s=(clock.monotonic_ns() - begun_ns) / NS_PER_S,
-            jvm_pid=jvm_pid,
-        )
-    finally:
-        session.stop()
-
-
-def check_remote(address: str) -> None:
-    """Check that something listens there: pyspark would try for ten minutes.
-
-    Raises:
-        ConfigError: If it is no `sc://` address.
-        SparkError: If nothing listens.
-    """
-    if address == DATABRICKS:
-        return
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port or _CONNECT_PORT
-    except ValueError:
-        parts, host, port = None, None, 0
-    if parts is None or parts.scheme != "sc" or not host:
-        msg = f'{_REMOTE_SETTING}: must be sc://host:port, or "{DATABRICKS}"'
-        raise ConfigError(msg)
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        msg = (
-            f"{_REMOTE_SETTING}: no Spark Connect server answers at {host}:{port} "
-            f"({error})"
-        )
-        raise SparkError(msg) from error
-
-
-def _connected(address: str) -> SparkSession:
-    if address == DATABRICKS:
-        try:
-            from databricks.connect import DatabricksSession
-        except ImportError:
-            msg = (
-                f"{_REMOTE_SETTING}: databricks-connect is not installed; it takes the "
-                "place of pyspark, in an environment of its own"
-            )
-            raise ConfigError(msg) from None
-        found: SparkSession = DatabricksSession.builder.getOrCreate()
-        return found
-    from pyspark.sql import SparkSession
-
-    return SparkSession.builder.remote(address).getOrCreate()
 
 
 def configuration(

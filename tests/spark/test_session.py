@@ -12,7 +12,8 @@ from harness import ConfigError, SparkError
 from harness.spark import python_daemon
 from harness.spark.jars import DeltaJars
 from harness.spark.java import Java
-from harness.spark.session import check_remote, local_session
+from harness.spark.remote import check_remote
+from harness.spark.session import local_session
 
 
 def test_address_where_nothing_listens_fails_at_once_without_its_token():
