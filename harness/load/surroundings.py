@@ -10,7 +10,7 @@ import psutil
 from harness.clock import NS_PER_S, SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Surroundings:
 class _Reading:
     """CPU seconds so far: the machine's and our own process tree's."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Sequence[psutil.Process]) -> None:
         self.at_ns = SYSTEM_CLOCK.monotonic_ns()
         times = psutil.cpu_times()
         idle_s = times.idle + getattr(times, "iowait", 0.0)
@@ -40,10 +40,13 @@ class _Reading:
         # Guest time is counted in user time already.
         guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
         self.busy_s = sum(times) - idle_s - self.stolen_s - guests_s
-        own = psutil.Process()
-        self.own_s = sum(
-            _cpu_s(process) for process in (own, *own.children(recursive=True))
-        )
+        self.own_s = sum(_cpu_s(process) for process in processes)
+
+
+def own_processes() -> list[psutil.Process]:
+    """Return this process and its descendants; a look at the whole process table."""
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -61,15 +64,21 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system + children_s)
 
 
-def watch_surroundings() -> Callable[[], Surroundings]:
+def watch_surroundings(
+    processes: Sequence[psutil.Process] | None = None,
+) -> Callable[[], Surroundings]:
     """Start watching; the function returned says what happened until it is called.
 
     It costs two looks at the process table and nothing in between.
+
+    Args:
+        processes: Ours, for a stretch so short that none begins or ends in it: then
+            the table is not looked at, which takes milliseconds.
     """
-    before = _Reading()
+    before = _Reading(processes or own_processes())
 
     def finish() -> Surroundings:
-        after = _Reading()
+        after = _Reading(processes or own_processes())
         cores = psutil.cpu_count() or 1
         wall_s = max(1e-9, (after.at_ns - before.at_ns) / NS_PER_S)
         own_s = after.own_s - before.own_s

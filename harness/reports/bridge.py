@@ -24,7 +24,7 @@ from harness.reports.summary import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.reports.compare import CaseComparison
 
@@ -83,7 +83,7 @@ def slow_down_rounds(fixture: Any) -> None:
     Raises:
         ConfigError: If this version of pytest-benchmark makes it otherwise.
     """
-    make_runner = getattr(fixture, "_make_runner", None)
+    make_runner = _runner_maker(fixture)
     if make_runner is None:
         msg = "--slow-down: this version of pytest-benchmark cannot be slowed down"
         raise ConfigError(msg)
@@ -92,6 +92,33 @@ def slow_down_rounds(fixture: Any) -> None:
         return make_runner(slowed(function), arguments, keywords)
 
     fixture._make_runner = make_slowed  # noqa: SLF001  # see above
+
+
+def before_each_round(fixture: Any, act: Callable[[], None]) -> None:
+    """Call *act* before each round that this fixture times, outside of what is timed.
+
+    Where a version of pytest-benchmark makes its runners otherwise, nothing is called.
+    """
+    make_runner = _runner_maker(fixture)
+    if make_runner is None:
+        return
+
+    def make_acting(function: Any, arguments: Any, keywords: Any) -> Any:
+        runner = make_runner(function, arguments, keywords)
+
+        def act_and_run(*given: Any, **named: Any) -> Any:
+            act()
+            return runner(*given, **named)
+
+        return act_and_run
+
+    fixture._make_runner = make_acting  # noqa: SLF001  # there is no hook for it
+
+
+def _runner_maker(fixture: Any) -> Callable[[Any, Any, Any], Any] | None:
+    found: Callable[[Any, Any, Any], Any] | None
+    found = getattr(fixture, "_make_runner", None)
+    return found
 
 
 def finished_record(

@@ -13,7 +13,7 @@ from harness.load.surroundings import watch_surroundings
 from harness.reports.record import EnvironmentBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.load.surroundings import Surroundings
 
@@ -53,11 +53,15 @@ class EnvironmentWatch:
         self._end_stretch: Callable[[], _Stretch] | None = None
         self.resume()
 
-    def resume(self) -> None:
-        """Go on watching."""
+    def resume(self, processes: Sequence[psutil.Process] | None = None) -> None:
+        """Go on watching.
+
+        Args:
+            processes: As in `watch_surroundings`.
+        """
         if self._end_stretch is not None:
             return
-        finish_surroundings = watch_surroundings()
+        finish_surroundings = watch_surroundings(processes)
         began_ns = SYSTEM_CLOCK.monotonic_ns()
         before = self._process.num_ctx_switches().involuntary
 

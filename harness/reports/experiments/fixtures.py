@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.errors import ConfigError, ReportError
 from harness.load.injection import inject_slowdown
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Sequence
+
+    import psutil
 
     from harness.reports.experiments.turns import TurnTaker
 
@@ -64,15 +67,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     from harness.reports.hooks import STATE
 
     state = item.config.stash.get(STATE, None)
-    turns = item.config.stash.get(_TURNS, None)
     watch = state.watch if state is not None else None
-    if turns is not None:
-        if watch is not None:
-            watch.pause()
-        try:
-            turns.take(item.nodeid)
-        except ReportError as error:
-            pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
+    if item.config.stash.get(_TURNS, None) is not None:
+        _wait_for_turn(item)
     if watch is not None:
         watch.resume()
     elif state is not None and is_benchmark(item):
@@ -80,6 +77,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
         state.watch = EnvironmentWatch()
     return (yield)
+
+
+def _wait_for_turn(
+    item: pytest.Item, processes: Sequence[psutil.Process] | None = None
+) -> None:
+    """Let the others work; what they do meanwhile is no disturbance of this run."""
+    from harness.reports.hooks import STATE
+
+    state = item.config.stash.get(STATE, None)
+    watch = state.watch if state is not None else None
+    if watch is not None:
+        watch.pause()
+    try:
+        item.config.stash[_TURNS].take(item.nodeid)
+    except ReportError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
+    if watch is not None:
+        watch.resume(processes)
 
 
 def pytest_unconfigure() -> None:
@@ -95,16 +110,46 @@ def pytest_lakegauge_facts(item: pytest.Item) -> dict[str, Any] | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Slow down what pytest-benchmark times itself; the load engine does its own."""
-    if _share_of(item.config) is None:
+    """Slow down what pytest-benchmark times itself; the load engine does its own.
+
+    Such a case also passes on its turn between two rounds, if all runs can do that.
+    """
+    turns = item.config.stash.get(_TURNS, None)
+    in_slices = turns is not None and turns.in_slices
+    share = _share_of(item.config)
+    if share is None and not in_slices:
         return
-    from harness.reports.bridge import slow_down_rounds
+    from harness.reports.bridge import before_each_round, slow_down_rounds
     from harness.reports.fixtures import RECORDING_FIXTURES
 
     names = set(getattr(item, "fixturenames", ()))
     fixture = getattr(item, "funcargs", {}).get("benchmark")
-    if fixture is not None and not names & RECORDING_FIXTURES:
+    if fixture is None or names & RECORDING_FIXTURES:
+        return
+    if share is not None:
         slow_down_rounds(fixture)
+    if in_slices:
+        before_each_round(fixture, _slices_of(item))
+
+
+def _slices_of(item: pytest.Item) -> Callable[[], None]:
+    """Return what passes on the turn once it has lasted for a slice."""
+    from harness.load.surroundings import own_processes
+    from harness.reports.experiments.turns import SLICE_S
+
+    slice_ns = int(SLICE_S * NS_PER_S)
+    now = SYSTEM_CLOCK.monotonic_ns
+    ends_ns = now() + slice_ns
+    processes: list[psutil.Process] = []
+
+    def pass_on() -> None:
+        nonlocal ends_ns
+        if now() >= ends_ns:
+            processes.extend([] if processes else own_processes())
+            _wait_for_turn(item, processes)
+            ends_ns = now() + slice_ns
+
+    return pass_on
 
 
 def _share_of(config: pytest.Config) -> float | None:

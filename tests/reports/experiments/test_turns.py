@@ -115,3 +115,54 @@ def test_a_run_whose_experiment_has_ended_stops_instead_of_measuring():
     with pytest.raises(ReportError, match="has ended"):
         turns.take("a")
     turns._line.close()
+
+
+class SlicedRuns(Runs):
+    """Runs that pass on the turn between two rounds of a case, where they may.
+
+    Args:
+        slices: How many turns a case takes each run.
+        knows_slices: Of each run, whether it says that it can do that.
+    """
+
+    def __init__(self, *cases, slices, knows_slices):
+        super().__init__(*cases)
+        self.slices, self.knows_slices = slices, knows_slices
+
+    def run(self, index, descriptor, stop_before=None):
+        del stop_before
+        turns = TurnTaker(descriptor)
+        if self.knows_slices[index]:
+            turns.announce(self.cases[index])
+        else:
+            turns._say({"cases": list(self.cases[index])})
+        try:
+            for case in self.cases[index]:
+                for number in range(self.slices[index]):
+                    if number and not turns.in_slices:
+                        break
+                    turns.take(case)
+                    self.events.append((index, case))
+        finally:
+            turns._line.close()
+
+
+def test_a_case_is_measured_in_slices_each_round_of_them_in_an_order_of_its_own():
+    runs = SlicedRuns(["a", "b"], ["a", "b"], slices=(3, 3), knows_slices=(True, True))
+    runs.conduct(lambda turn, _count: [0, 1] if turn % 2 == 0 else [1, 0])
+    a = [(0, "a"), (1, "a"), (1, "a"), (0, "a"), (0, "a"), (1, "a")]
+    b = [(1, "b"), (0, "b"), (0, "b"), (1, "b"), (1, "b"), (0, "b")]
+    assert runs.events == a + b
+
+
+def test_a_run_with_fewer_slices_waits_with_its_next_case_for_the_others():
+    runs = SlicedRuns(["a", "b"], ["a", "b"], slices=(1, 4), knows_slices=(True, True))
+    runs.conduct(forwards)
+    assert [case for _, case in runs.events] == ["a"] * 5 + ["b"] * 5
+
+
+def test_beside_a_run_that_measures_in_one_go_all_do():
+    """Its rounds are of one moment; those of the others must not be of many."""
+    runs = SlicedRuns(["a", "b"], ["a", "b"], slices=(3, 3), knows_slices=(True, False))
+    runs.conduct(forwards)
+    assert runs.events == [(0, "a"), (1, "a"), (0, "b"), (1, "b")]

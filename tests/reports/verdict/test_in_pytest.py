@@ -139,7 +139,7 @@ def test_the_guard_leaves_out_what_others_did_while_it_was_paused(monkeypatch):
     shares = iter([0.2, 0.2])
     monkeypatch.setattr(
         "harness.reports.environment.watch_surroundings",
-        lambda: lambda: Surroundings(others=next(shares), stolen=0.0),
+        lambda _processes: lambda: Surroundings(others=next(shares), stolen=0.0),
     )
     watch = EnvironmentWatch()
     watch.pause()
