@@ -179,6 +179,12 @@ def rates_lines(rates: GateRates) -> list[str]:
             f"worth {rates.blocks / rates.pairs:.1f} independent comparisons a case"
         ),
     ]
+    if rates.taken_back:
+        lines.append(
+            f"{rates.taken_back:.0%} more were seen, and the environment guard took "
+            "them back: others kept the machine busy "
+            "(LAKEGAUGE_ENVIRONMENT_GUARD=note only notes it)"
+        )
     proposed = [
         f"{case.fullname}:{metric}={threshold:.1%}"
         for case in rates.cases

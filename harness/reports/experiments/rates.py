@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.reports.record import PairBlock
-from harness.reports.verdict.judge import compare_runs
+from harness.reports.verdict.judge import compare_runs, would_be
 from harness.reports.verdict.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -69,12 +69,15 @@ class GateRates:
         blocks: Blocks that were measured.
         draws: Comparisons drawn for each figure.
         cases: The cases.
+        taken_back: Share of the comparisons with a slowdown in which the regression
+            was seen, and the environment guard took the verdict back.
     """
 
     pairs: int
     blocks: int
     draws: int
     cases: tuple[CaseRates, ...]
+    taken_back: float = 0.0
 
     @property
     def false_alarms(self) -> float:
@@ -119,14 +122,16 @@ def gate_rates(
         for case in comparison.with_status("regressed"):
             alarms[case.fullname] += case.fullname in alarms
     found: dict[str, dict[float, float]] = {name: {} for name in names}
+    taken_back, said = 0, would_be("regressed")
     for name in names:
         for slowdown in blocks[0].slowed:
             seen = 0
             for _ in range(draws):
                 drawn = _draw(blocks, pairs, rng, slowed=(name, slowdown))
                 comparison = _compare(drawn, rules=rules, guard=guard)
-                regressed = comparison.with_status("regressed")
-                seen += any(case.fullname == name for case in regressed)
+                case = next(c for c in comparison.cases if c.fullname == name)
+                seen += case.status == "regressed"
+                taken_back += any(v.reason.startswith(said) for v in case.metrics)
             found[name][slowdown] = seen / draws
     cases = []
     for name in names:
@@ -147,7 +152,14 @@ def gate_rates(
                 proposed=proposed,
             )
         )
-    return GateRates(pairs=pairs, blocks=len(blocks), draws=draws, cases=tuple(cases))
+    asked = draws * len(names) * len(blocks[0].slowed)
+    return GateRates(
+        pairs=pairs,
+        blocks=len(blocks),
+        draws=draws,
+        cases=tuple(cases),
+        taken_back=taken_back / max(1, asked),
+    )
 
 
 def _cases_of(block: Block) -> set[str]:

@@ -223,8 +223,13 @@ def _downgraded(verdict: MetricVerdict, reason: str) -> MetricVerdict:
     return replace(
         verdict,
         status="inconclusive",
-        reason=f"would be {verdict.status}, but {reason}",
+        reason=f"{would_be(verdict.status)}{reason}",
     )
+
+
+def would_be(status: str) -> str:
+    """Return how the reason of a verdict begins that was taken back."""
+    return f"would be {status}, but "
 
 
 def _case_verdict(

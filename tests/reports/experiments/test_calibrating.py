@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,29 @@ def test_thresholds_are_proposed_where_the_gate_cries_wolf():
     lines = "\n".join(rates_lines(rates))
     assert "LAKEGAUGE_THRESHOLDS='" in lines
     parse_thresholds(lines.rpartition("='")[2].rstrip("'"), source="proposal")
+
+
+def test_what_the_guard_takes_back_is_counted_apart_from_what_was_not_seen():
+    """A busy machine looks like a weak gate otherwise."""
+    doubts = ("other processes used 90% of the machine",)
+
+    def disturbed(run):
+        return replace(run, about=replace(run.about, environment_doubts=doubts))
+
+    blocks = [
+        Block(
+            same=tuple(disturbed(run) for run in block.same),
+            slowed={share: disturbed(run) for share, run in block.slowed.items()},
+        )
+        for block in blocks_of(np.random.default_rng(1), noise=0.001)
+    ]
+    settings = {"pairs": 12, "draws": 20, "rules": (), "seed": 1}
+    guarded = gate_rates(blocks, guard=True, **settings)
+    noted = gate_rates(blocks, guard=False, **settings)
+    assert (guarded.power(0.3), guarded.taken_back) == (0.0, 1.0)
+    assert (noted.power(0.3), noted.taken_back) == (1.0, 0.0)
+    assert any("100% more were seen" in line for line in rates_lines(guarded))
+    assert not any("more were seen" in line for line in rates_lines(noted))
 
 
 @pytest.mark.parametrize("text", ["0", "-5%", "fast", "", "2000%"])
