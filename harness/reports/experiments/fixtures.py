@@ -119,7 +119,11 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     share = _share_of(item.config)
     if share is None and not in_slices:
         return
-    from harness.reports.bridge import before_each_round, slow_down_rounds
+    from harness.reports.bridge import (
+        before_each_round,
+        repeat_calibration,
+        slow_down_rounds,
+    )
     from harness.reports.fixtures import RECORDING_FIXTURES
 
     names = set(getattr(item, "fixturenames", ()))
@@ -130,6 +134,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
         slow_down_rounds(fixture)
     if in_slices:
         before_each_round(fixture, _slices_of(item))
+        repeat_calibration(fixture)
 
 
 def _slices_of(item: pytest.Item) -> Callable[[], None]:
