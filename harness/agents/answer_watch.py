@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.agents.answered import ANSWERED
@@ -21,12 +21,13 @@ _QUANTILES = (0.5, 0.95, 0.99)
 
 
 class Answered(NamedTuple):
-    """One answer: who gave it, and when it was asked for, began and ended."""
+    """One answer: who gave it, when it was asked for, began and ended, and of whom."""
 
     name: str
     sent_ns: int
     first_content_ns: int | None
     done_ns: int
+    asked: str = ""
 
 
 class AnswerWatch:
@@ -45,6 +46,8 @@ class AnswerWatch:
         self._failed_before = _failed(failures)
         self._totals: Counter[str] = Counter()
         self._recent: deque[Answered] = deque()
+        # An endpoint answers under the name of what it serves.
+        self._answered_as: defaultdict[str, set[str]] = defaultdict(set)
 
     def look(self) -> list[LiveAgent]:
         """Return the agents that have answered since the watch began."""
@@ -54,19 +57,29 @@ class AnswerWatch:
             # Older ones are of before anybody looked.
             if answer.done_ns >= from_ns:
                 self._totals[answer.name] += 1
+                self._answered_as[answer.asked].add(answer.name)
                 self._recent.append(answer)
         while self._recent and self._recent[0].done_ns < from_ns:
             self._recent.popleft()
-        failed = _failed(self._failures) - self._failed_before
+        failed: Counter[str] = Counter()
+        for asked, count in (_failed(self._failures) - self._failed_before).items():
+            failed[self._name_of(asked)] += count
         names = list(self._totals)
-        if failed and len(names) != 1:
-            # A failure does not tell whose it was.
-            names.append(UNANSWERED)
-        return [self._agent(name, failed, last=name is names[-1]) for name in names]
+        names += [name for name in failed if name not in self._totals]
+        return [
+            self._agent(name, failed[name], last=name is names[-1]) for name in names
+        ]
 
-    def _agent(self, name: str, failed: int, *, last: bool) -> LiveAgent:
+    def _name_of(self, asked: str | None) -> str:
+        """Return under which name the failures of an endpoint are shown."""
+        if asked is None:
+            # A failure that does not tell whose it was.
+            return next(iter(self._totals)) if len(self._totals) == 1 else UNANSWERED
+        names = self._answered_as.get(asked, set())
+        return next(iter(names)) if len(names) == 1 else asked
+
+    def _agent(self, name: str, errors: int, *, last: bool) -> LiveAgent:
         recent = [answer for answer in self._recent if answer.name == name]
-        errors = failed if last else 0
         return LiveAgent(
             name=name,
             requests_total=self._totals[name] + errors,
@@ -83,12 +96,13 @@ class AnswerWatch:
         )
 
 
-def _failed(failures: Failures) -> int:
-    return sum(
-        count
-        for kind, count in failures.counts().items()
-        if issubclass(kind.type, AgentCallError)
-    )
+def _failed(failures: Failures) -> Counter[str | None]:
+    """Return failed questions by the endpoint that was asked."""
+    failed: Counter[str | None] = Counter()
+    for kind, count in failures.counts().items():
+        if issubclass(kind.type, AgentCallError):
+            failed[kind.asked] += count
+    return failed
 
 
 def _times(values_ns: Sequence[int]) -> LiveTimes | None:

@@ -7,6 +7,6 @@ from collections import deque
 # Those that nobody has taken: a few seconds of the fastest stub, 400 kB.
 KEPT_MAX = 4096
 
-# (who answered, asked at, first text at or None, ended at): a plain tuple, since every
-# answer pays for it.
-ANSWERED: deque[tuple[str, int, int | None, int]] = deque(maxlen=KEPT_MAX)
+# (who answered, sent at, first text at or None, ended at, who was asked): a plain
+# tuple, since every answer pays for it.
+ANSWERED: deque[tuple[str, int, int | None, int, str]] = deque(maxlen=KEPT_MAX)

@@ -35,15 +35,17 @@ class AnswerBuilder:
     Args:
         sent_ns: When the request was sent.
         origin: Address of the workspace, put where citations name an internal host.
+        asked: The endpoint that was asked, as in `AgentCallError`.
     """
 
-    def __init__(self, *, sent_ns: int, origin: str = "") -> None:
+    def __init__(self, *, sent_ns: int, origin: str = "", asked: str = "") -> None:
         self.finished = False
         self.request_id: str | None = None
         self._ended = False
         self._has_output = False
         self._sent_ns = sent_ns
         self._origin = origin
+        self._asked = asked
         self._first_event_ns: int | None = None
         self._first_content_ns: int | None = None
         self._last_ns = sent_ns
@@ -151,6 +153,7 @@ class AnswerBuilder:
                 self._sent_ns,
                 self._first_content_ns,
                 self._last_ns,
+                self._asked,
             )
         )
         return Answer(

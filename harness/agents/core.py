@@ -196,6 +196,7 @@ class ClientCore:
             budget=self._budget,
             breaker=self._breaker,
             renewable=self._authorization.renewable,
+            asked=self.model or self._origin,
         )
 
     def _exchange(
@@ -207,6 +208,7 @@ class ClientCore:
             deadline=deadline.renew(),
             clock=self._clock,
             origin=self._origin,
+            asked=self.model or self._origin,
             scrub=self._scrub,
             on_event=on_event,
         )

@@ -58,6 +58,8 @@ class AgentCallError(AgentError):
         retry_after_s: How long the endpoint asked to wait, if it did.
         partial_text: The part of the answer received before the failure.
         attempts: Every request made for this call, the last included.
+        asked: The endpoint that was asked: its name, or the address where it has none;
+            None for an error that no client raised.
     """
 
     advice: ClassVar[str] = ""
@@ -81,6 +83,7 @@ class AgentCallError(AgentError):
         self.retry_after_s = retry_after_s
         self.partial_text = partial_text
         self.attempts: tuple[Attempt, ...] = ()
+        self.asked: str | None = None
         if self.advice:
             message = f"{message}; {self.advice}"
         if request_id:

@@ -44,6 +44,7 @@ class Exchange:
         deadline: When the call must be over.
         clock: Source of every timestamp.
         origin: Address of the workspace.
+        asked: The endpoint that was asked, as in `AgentCallError`.
         scrub: Takes the token out of what a server wrote.
         on_event: Called with the data of every stream event and when it was read.
     """
@@ -56,8 +57,11 @@ class Exchange:
         origin: str,
         scrub: Callable[[str], str],
         on_event: Callable[[str, int], object] | None = None,
+        asked: str = "",
     ) -> None:
-        self.builder = AnswerBuilder(sent_ns=clock.monotonic_ns(), origin=origin)
+        self.builder = AnswerBuilder(
+            sent_ns=clock.monotonic_ns(), origin=origin, asked=asked
+        )
         self._deadline = deadline
         self._scrub = scrub
         self._on_event = on_event

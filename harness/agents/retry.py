@@ -92,6 +92,7 @@ class Course:
         budget: RetryBudget | None = None,
         breaker: CircuitBreaker | None = None,
         renewable: bool = False,
+        asked: str | None = None,
     ) -> None:
         self.must_renew = False
         self._policy = policy
@@ -103,6 +104,7 @@ class Course:
         self._failed: list[Attempt] = []
         self._retries = 0
         self._renewable = renewable
+        self._asked = asked
         self._sent_ns = 0
         if budget is not None:
             budget.earn()
@@ -122,6 +124,7 @@ class Course:
                 )
                 error = AgentCircuitOpenError(msg, retry_after_s=wait_s)
                 error.attempts = tuple(self._failed)
+                error.asked = self._asked
                 raise error
         self._sent_ns = self._clock.monotonic_ns()
 
@@ -207,6 +210,7 @@ class Course:
         )
 
     def _note_trouble(self, error: AgentCallError) -> None:
+        error.asked = self._asked
         if self._breaker is None:
             return
         if isinstance(error, _TROUBLE):

@@ -41,25 +41,36 @@ LAST_FAILURES_MAX = 10
 # Each costs its words; of a storm, a few a second tell enough.
 WORDS_EVERY_NS = NS_PER_S // 20
 MESSAGE_CHARACTERS_MAX = 500
+ASKED_CHARACTERS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class FailureKind:
-    """What tells one kind of failure from another, without its words."""
+    """What tells one kind of failure from another, without its words.
+
+    Attributes:
+        type: Class of the exception.
+        sqlstate: What a database called it, if one did.
+        classification: What the exception itself says that it means.
+        asked: The endpoint that was asked, where the exception says so.
+    """
 
     type: type[BaseException]
     sqlstate: str | None
     classification: Classification | None
+    asked: str | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> FailureKind:
         """Return the kind of one failure."""
         sqlstate = getattr(error, "sqlstate", None)
         known = getattr(error, "classification", None)
+        asked = getattr(error, "asked", None)
         return cls(
             type(error),
             sqlstate if isinstance(sqlstate, str) else None,
             known if isinstance(known, Classification) else None,
+            asked[:ASKED_CHARACTERS_MAX] if isinstance(asked, str) else None,
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from harness.agents.answer_watch import UNANSWERED, AnswerWatch
 from harness.agents.answered import ANSWERED, KEPT_MAX
-from harness.agents.errors import AgentTimeoutError
+from harness.agents.errors import AgentCallError, AgentTimeoutError
 from harness.clock import NS_PER_MS, ManualClock
 from harness.load.underway import Failures
 
@@ -30,10 +31,16 @@ def failures(clock):
     return Failures(clock)
 
 
-def answered(clock, name="stub", *, ttft_ms=20, whole_ms=100, ago_ms=0):
+def answered(clock, name="stub", *, ttft_ms=20, whole_ms=100, ago_ms=0, asked=""):
     done_ns = clock.monotonic_ns() - ago_ms * NS_PER_MS
     sent_ns = done_ns - whole_ms * NS_PER_MS
-    ANSWERED.append((name, sent_ns, sent_ns + ttft_ms * NS_PER_MS, done_ns))
+    ANSWERED.append((name, sent_ns, sent_ns + ttft_ms * NS_PER_MS, done_ns, asked))
+
+
+def failed(asked):
+    error = AgentTimeoutError("late")
+    error.asked = asked
+    return error
 
 
 def test_answers_of_the_stub_are_seen_as_the_client_timed_them(
@@ -101,3 +108,31 @@ def test_of_two_agents_each_has_its_own_times(clock, failures):
     found = {agent.name: agent.ttft.p50_ms for agent in watch.look()}
 
     assert found == {"slow": 900, "fast": 9}
+
+
+def test_failures_count_for_the_endpoint_that_was_asked(clock, failures):
+    """It answers under the name of what it serves; one that never does has its own."""
+    watch = AnswerWatch(clock=clock, failures=failures)
+    answered(clock, "model-a", asked="endpoint-a")
+    answered(clock, "model-b", asked="endpoint-b")
+    for asked in ("endpoint-b", "endpoint-b", "endpoint-c"):
+        failures.note(failed(asked))
+    failures.note(AgentTimeoutError("whose?"))
+
+    found = {a.name: (a.requests_total, a.errors_total) for a in watch.look()}
+
+    assert found == {
+        "model-a": (1, 0),
+        "model-b": (3, 2),
+        "endpoint-c": (1, 1),
+        UNANSWERED: (1, 1),
+    }
+
+
+def test_the_client_says_which_endpoint_failed(agent_stub, make_agent):
+    client = make_agent(agent_stub, token=SecretStr("somebody-elses"))
+
+    with pytest.raises(AgentCallError) as caught:
+        client.ask("why?")
+
+    assert caught.value.asked == client.model
