@@ -34,6 +34,7 @@ _STOP_POLL_S = 0.001
 _POLL_DELAY_S = 0.001
 _FIRST_BATCH_S = 0.5
 _TIMEOUT_S = 120.0
+_RUNS_SPARE = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,10 @@ class Killer:
     checkpoint does not have the batch, where writing twice would go wrong. The others
     are anywhere. The moments follow from the seed, as far as a machine repeats itself.
 
+    A run may end before all were taken: two that are aimed need two commits, and on a
+    busy machine a moment passes before the process is stopped. Those are `left_count`,
+    and are taken while the same queries run once more, in another place.
+
     Args:
         lab: What runs them.
         groups: The queries of the run, those together that run together.
@@ -95,22 +100,32 @@ class Killer:
         self._next_group = 0
         self.kills: list[Kill] = []
 
+    @property
+    def left_count(self) -> int:
+        """How many kills are still to be taken."""
+        return sum(map(len, self._plans))
+
     def watch(self, place: Place, handles: Sequence[StreamingQuery]) -> None:
         """Take the kills while the queries of the next group run."""
         group, plan = self._groups[self._next_group], self._plans[self._next_group]
-        self._next_group += 1
+        self._next_group = (self._next_group + 1) % len(self._groups)
         batch_s = _FIRST_BATCH_S
-        for batch, fraction, aimed in plan:
+        for planned in list(plan):
+            batch, fraction, aimed = planned
             if not self._wait(place, group, handles, batch):
                 break
             seen_ns = self._clock.monotonic_ns()
             if aimed:
-                if not self._wait_for_commit(place, handles):
-                    break
+                kill = self._take_after_commit(place, group, handles, batch)
+                if kill is None:
+                    continue
                 batch_s = (self._clock.monotonic_ns() - seen_ns) / NS_PER_S
             else:
                 self._clock.sleep(fraction * batch_s)
-            self.kills.append(self._take(place, aimed=aimed))
+                with stopped(self._pid):
+                    kill = self._copied(place, aimed=False)
+            self.kills.append(kill)
+            plan.remove(planned)
 
     def _wait(
         self,
@@ -124,9 +139,40 @@ class Killer:
             handles, lambda: any((log / str(batch)).exists() for log in logs)
         )
 
-    def _wait_for_commit(self, place: Place, handles: Sequence[StreamingQuery]) -> bool:
+    def _take_after_commit(
+        self,
+        place: Place,
+        group: Sequence[Query],
+        handles: Sequence[StreamingQuery],
+        batch: int,
+    ) -> Kill | None:
+        """Return a kill between a table's commit of a batch and the checkpoint's.
+
+        None where the batch was done before the process had been stopped.
+        """
+        noted = [place.checkpoint(q.name) / "commits" / str(batch) for q in group]
         known = _versions(place.folder)
-        return self._until(handles, lambda: _versions(place.folder) != known)
+
+        def committed_or_over() -> bool:
+            return _versions(place.folder) != known or all(n.exists() for n in noted)
+
+        if not self._until(handles, committed_or_over):
+            return None
+        with stopped(self._pid):
+            if _versions(place.folder) == known:
+                return None
+            # Of several queries the version may be another's, in another batch.
+            if len(group) == 1 and noted[0].exists():
+                return None
+            if self._begun(place, group) == self._done(place, group):
+                return None
+            return self._copied(place, aimed=True)
+
+    def _begun(self, place: Place, queries: Sequence[Query]) -> tuple[int, ...]:
+        return tuple(_last(place.checkpoint(q.name) / "offsets") + 1 for q in queries)
+
+    def _done(self, place: Place, queries: Sequence[Query]) -> tuple[int, ...]:
+        return tuple(_last(place.checkpoint(q.name) / "commits") + 1 for q in queries)
 
     def _until(
         self, handles: Sequence[StreamingQuery], condition: Callable[[], bool]
@@ -144,14 +190,12 @@ class Killer:
             self._clock.sleep(_POLL_DELAY_S)
         return True
 
-    def _take(self, place: Place, *, aimed: bool) -> Kill:
-        with stopped(self._pid):
-            copy = self._lab.copy(place)
-        checkpoints = [copy.checkpoint(query.name) for query in self._queries]
+    def _copied(self, place: Place, *, aimed: bool) -> Kill:
+        copy = self._lab.copy(place)
         return Kill(
             place=copy,
-            begun=tuple(_last(folder / "offsets") + 1 for folder in checkpoints),
-            done=tuple(_last(folder / "commits") + 1 for folder in checkpoints),
+            begun=self._begun(copy, self._queries),
+            done=self._done(copy, self._queries),
             after_commit=aimed,
         )
 
@@ -197,14 +241,23 @@ def recoveries(
         in_turn: See `Lab.run`.
 
     Raises:
-        SparkError: If no kill hit a micro-batch: then nothing was tried.
+        SparkError: If kills are left that no run gave, or none hit a micro-batch: then
+            nothing was tried.
     """
-    place = lab.place()
-    if prepare is not None:
-        prepare(place)
     groups = [(query,) for query in queries] if in_turn else [queries]
     killer = Killer(lab, groups, count=count, seed=seed)
-    lab.run(*queries, place=place, in_turn=in_turn, metered=False, watch=killer.watch)
+    runs_count = 0
+    while killer.left_count:
+        if runs_count == count + _RUNS_SPARE:
+            msg = f"{killer.left_count} of {count} kills missed in {runs_count} runs"
+            raise SparkError(msg)
+        place = lab.place()
+        if prepare is not None:
+            prepare(place)
+        lab.run(
+            *queries, place=place, in_turn=in_turn, metered=False, watch=killer.watch
+        )
+        runs_count += 1
     if not any(kill.inside_batch for kill in killer.kills):
         msg = f"none of {len(killer.kills)} kills hit a micro-batch of {queries}"
         raise SparkError(msg)

@@ -10,7 +10,7 @@ import pytest
 from harness import SparkError
 from harness.spark.datasets import SensorReadings
 from harness.spark.feed import Feed
-from harness.spark.kills import Kill, Killer, forget_unborn, stopped
+from harness.spark.kills import Kill, Killer, forget_unborn, recoveries, stopped
 from harness.spark.lab import Query
 from harness.spark.proof import check_table
 
@@ -89,3 +89,21 @@ def test_query_killed_in_its_first_offsets_starts_anew_where_spark_refuses(lab):
     lab.run(query, place=place)
 
     check_table(place.path(), feed.table())
+
+
+@pytest.mark.spark
+def test_kills_aimed_at_one_batch_are_taken_in_as_many_runs(lab):
+    """A run has one commit of each batch: none may be dropped, or hit another moment.
+
+    One that comes too late is left as well, for the same reason.
+    """
+    feed = Feed(dataset=SensorReadings(), seed=6, rows_count=200)
+    query = Query(name="aimed", feeds=(feed,), batches_count=1)
+
+    found = list(recoveries(lab, query, count=4, seed=1))
+
+    aimed = [kill for kill, _ in found if kill.after_commit]
+    assert len(found) == 4
+    assert [(kill.begun, kill.done) for kill in aimed] == [((1,), (0,))] * 2
+    for _, run in found:
+        check_table(run.place.path(), feed.table())
