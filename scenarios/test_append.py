@@ -27,7 +27,7 @@ def ingest(rows_count, *, batches_count):
 def test_every_row_is_in_the_table_once(lab, sized, record_stream):
     """Bronze ingest: what the table holds is what was sent, row for row."""
     query = ingest(
-        sized(full=2_000_000, smoke=80_000), batches_count=sized(full=10, smoke=4)
+        sized(full=2_000_000, smoke=20_000), batches_count=sized(full=10, smoke=4)
     )
 
     run = lab.run(query)

@@ -86,7 +86,7 @@ def test_killed_history_goes_on_unharmed(lab, sized):
 
     for _, run in recoveries(
         lab,
-        history_of(feed, batches_count=4),
+        history_of(feed, batches_count=sized(full=4, smoke=2)),
         prepare=empty_table,
         count=sized(full=5, smoke=1),
         seed=522,

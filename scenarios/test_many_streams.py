@@ -49,7 +49,7 @@ def test_each_of_many_streams_is_complete(lab, sized, record_stream):
 
 def test_one_kill_hits_all_streams_and_none_is_harmed(lab, sized):
     """They die in the middle of different micro-batches and go on from there."""
-    queries = streams(3, rows_count=3_000, batches_count=3)
+    queries = streams(sized(full=3, smoke=2), rows_count=3_000, batches_count=3)
 
     for _, run in recoveries(lab, *queries, count=sized(full=4, smoke=1), seed=581):
         for query in queries:

@@ -112,7 +112,9 @@ def test_rows_are_conserved_from_layer_to_layer(lab, sized, record_stream):
         *flows(first, batches_count=sized(full=4, smoke=2)), place=place, in_turn=True
     )
     check_layers(place, first)
-    again = lab.run(*flows(more, batches_count=2), place=place, in_turn=True)
+    again = lab.run(
+        *flows(more, batches_count=sized(full=2, smoke=1)), place=place, in_turn=True
+    )
 
     proven = check_layers(place, more)
     check_offsets(run.batches["bronze_shop"], first["shop"])

@@ -287,12 +287,12 @@ def test_events_concatenated_again_on_replay_are_found(lab):
 
     place = lab.place()
     prepare(place)
-    unharmed = lab.run(upserts(concatenated, batches_count=3), place=place)
+    unharmed = lab.run(upserts(concatenated), place=place)
     expected = rows_of(unharmed.place.path())
 
     ((kill, run),) = recoveries(
         lab,
-        upserts(concatenated, batches_count=3),
+        upserts(concatenated),
         prepare=prepare,
         count=1,
         seed=652,

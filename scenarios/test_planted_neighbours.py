@@ -68,7 +68,7 @@ def totals(sink):
         feeds=(ORDERS,),
         transform=lambda _place, frame: frame.select("customer_id", "amount"),
         sink=sink,
-        batches_count=3,
+        batches_count=2,
     )
 
 

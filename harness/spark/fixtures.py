@@ -146,8 +146,9 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
     """Spark with Delta: one session for the whole run, local unless told otherwise."""
     from harness.spark.backends import connect_threads
     from harness.spark.connect_server import connect_server
+    from harness.spark.quick import CONF, JAVA_OPTIONS
     from harness.spark.remote import remote_session
-    from harness.spark.session import QUICK_OPTIONS, local_session
+    from harness.spark.session import local_session
 
     settings = settings_of(pytestconfig).spark
     with ExitStack() as stack:
@@ -174,7 +175,8 @@ def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
                         jars=jars,
                         threads=threads,
                         driver_memory=settings.driver_memory,
-                        java_options=[*archive, *(QUICK_OPTIONS if quick else ())],
+                        java_options=[*archive, *(JAVA_OPTIONS if quick else ())],
+                        extra_conf=CONF if quick else None,
                     )
                 )
                 opened = remote_session(

@@ -16,6 +16,7 @@ from harness.errors import SparkError
 from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
 from harness.spark import python_daemon
+from harness.spark import quick as quick_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +49,6 @@ _OF_THIS_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.python.daemon.module": python_daemon.MODULE,
 }
-
-QUICK_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 # A console full of Hadoop's warnings hides ours: they go to a file.
 _LOG4J = """\
@@ -117,8 +116,7 @@ def local_session(
         jars: Delta's jars.
         master: A local master, such as `local[2]`.
         driver_memory: Heap of the JVM, such as `2g`.
-        quick: Whether a short run matters more than a fast engine: the JVM then
-            compiles simply, which halves the CPU time of the first minute.
+        quick: Whether a short run matters more than a fast engine: see `quick`.
         java_options: Further options of the JVM.
         extra_conf: Spark settings besides our own.
         exit_timeout_s: How long the JVM may take to end before it is killed.
@@ -136,11 +134,16 @@ def local_session(
     folder = Path(tempfile.mkdtemp(prefix="lakegauge-spark-"))
     wanted = configuration(
         folder,
-        java_options=[*java.options, *java_options, *(QUICK_OPTIONS if quick else ())],
+        java_options=[
+            *java.options,
+            *java_options,
+            *(quick_run.JAVA_OPTIONS if quick else ()),
+        ],
         jars=jars,
         master=master,
         driver_memory=driver_memory,
     )
+    wanted |= quick_run.CONF if quick else {}
     wanted |= extra_conf or {}
     conf = SparkConf(loadDefaults=False).setAll(list(wanted.items()))
     begun_ns = clock.monotonic_ns()

@@ -45,6 +45,29 @@ def test_session_writes_delta_and_reads_it_back(spark, tmp_path):
 
 
 @pytest.mark.spark
+def test_short_run_compiles_no_plan_and_renames_without_other_processes(
+    spark, tmp_path
+):
+    """This session measures nothing to be compared, so it is one.
+
+    A misspelt setting would be ignored, and only be felt as time.
+    """
+    frame = spark.range(7).selectExpr("id % 2 AS k").groupBy("k").count()
+    plan = frame._jdf.queryExecution().executedPlan().toString()
+    path = tmp_path / "table"
+    frame.write.format("delta").save(path.as_uri())
+    log = spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
+        spark._jsparkSession, path.as_uri()
+    )
+    store = log.store().getDelegate(spark._jvm.org.apache.hadoop.fs.Path("file:/"))
+
+    assert "HashAggregate" in plan
+    assert "*(" not in plan, "a star marks what is compiled as one stage"
+    assert "AdaptiveSparkPlan" not in plan
+    assert store.logStoreImpl().getClass().getSimpleName() == "LocalLogStore"
+
+
+@pytest.mark.spark
 def test_python_workers_run_in_this_environment(spark):
     """By default Spark takes the `python3` on PATH, which lacks our packages."""
 

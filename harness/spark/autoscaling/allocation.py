@@ -23,7 +23,7 @@ from harness.errors import ConfigError, HarnessError, SparkError
 from harness.spark.autoscaling.measured import totals
 from harness.spark.autoscaling.sessions import own_lab, run_elsewhere
 from harness.spark.proof import check_rows, oracle, rows_of
-from harness.spark.session import QUICK_OPTIONS
+from harness.spark.quick import JAVA_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -224,7 +224,7 @@ def _conf(events: Path, executors_max: int) -> dict[str, str]:
     return {
         "spark.executor.memory": f"{_MEMORY_MB}m",
         "spark.executor.cores": "1",
-        "spark.executor.extraJavaOptions": " ".join(QUICK_OPTIONS),
+        "spark.executor.extraJavaOptions": " ".join(JAVA_OPTIONS),
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.timeout": f"{IDLE_S}s",
