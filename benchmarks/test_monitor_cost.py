@@ -38,6 +38,8 @@ COST_MAX = 0.03
 # work costs nothing, and proves nothing.
 ARRIVED_MIN = 0.8
 CONFIDENCE = 0.95
+# Of the blocks in which nobody watches: a good run must not fail them by chance.
+CONTROL_CONFIDENCE = 0.99
 PATIENCE_S = 30.0
 
 
@@ -89,10 +91,10 @@ def watched(tmp_path, request):
     watched.monitor.close()
 
 
-def change(pairs):
+def change(pairs, confidence=CONFIDENCE):
     """Return the change of throughput and its interval: -0.01 is one percent less."""
     evidence = paired_evidence(*zip(*pairs, strict=True))
-    interval = evidence.interval(CONFIDENCE)
+    interval = evidence.interval(confidence)
     low, high = interval or (-math.inf, math.inf)
     return tuple(math.expm1(value) for value in (evidence.estimate, low, high))
 
@@ -198,7 +200,8 @@ def test_throughput_watched_against_unwatched(watched, make_pool, sized, record_
         result = run_closed_loop(
             select, workers=WORKERS, duration_s=sized(full=150.0, smoke=8.0)
         )
-    cost, control = change(turns.pairs[watching]), change(turns.pairs[nobody])
+    cost = change(turns.pairs[watching])
+    control = change(turns.pairs[nobody], CONTROL_CONFIDENCE)
     cpu_cores = watched.cpu_cores
     watched.monitor.resume()
     updates, stayed = watched.monitor.disperse()
