@@ -83,9 +83,8 @@ def stop_between_batches(query: StreamingQuery, *, clock: Clock = SYSTEM_CLOCK) 
 @contextmanager
 def settings_meanwhile(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
     """Set Spark settings for a while: what a query starts with, it keeps."""
-    before: dict[str, str | None] = {}
+    before = {key: spark.conf.get(key, None) for key in conf}
     for key, value in conf.items():
-        before[key] = spark.conf.get(key, None)
         spark.conf.set(key, value)
     try:
         yield

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, SparkError
 from harness.settings import redact
+from harness.spark.beginnings import settings_meanwhile
 from harness.spark.pipelines.dialect import VIOLATED, VIOLATIONS_SUFFIX, spoken
 from harness.spark.pipelines.run import PipelineEvent, PipelineRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -73,7 +74,8 @@ def run_pipeline(
 
     events: list[PipelineEvent] = []
     try:
-        with _session_conf(spark, _SQL_CONF):
+        # What makes the tables is not reached by the run's own settings.
+        with settings_meanwhile(spark, _SQL_CONF):
             graph_id = spark_connect_pipeline.create_dataflow_graph(
                 spark,
                 default_catalog=None,
@@ -138,22 +140,6 @@ def _register(spark: SparkSession, files: Sequence[Path], graph_id: str) -> None
             # As on a workspace, a file has its session without asking for it.
             module.__dict__["spark"] = spark
             found.loader.exec_module(module)
-
-
-@contextmanager
-def _session_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
-    """Set what the run's own settings do not reach: what makes the tables."""
-    before = {key: spark.conf.get(key, None) for key in conf}
-    for key, value in conf.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, old in before.items():
-            if old is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, old)
 
 
 def _failure(error: Exception, events: Sequence[PipelineEvent]) -> str:
