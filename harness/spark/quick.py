@@ -11,8 +11,8 @@ from __future__ import annotations
 JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 CONF = {
-    # Java source made, compiled and loaded for each plan, to run over a few rows.
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # Java source made, compiled and loaded for each stage, to run over a few rows. Its
+    # projections are compiled all the same: without, Spark cannot list its tables.
     "spark.sql.codegen.wholeStage": "false",
     # Jobs for each shuffle of a few rows, and a plan made anew after each.
     "spark.sql.adaptive.enabled": "false",
