@@ -52,7 +52,7 @@ def test_highest_rate_that_is_sustained(lab, sized, record_durations, batch_s):
     probe; where the generator or the machine was the limit, it is no result.
     """
     capacity_per_s = ROWS_PER_BATCH / batch_s
-    duration_s = min(8.0, max(2.0, sized(full=24, smoke=12) * batch_s))
+    duration_s = min(8.0, max(2.0, sized(full=24, smoke=8) * batch_s))
     generator_per_s = generator_ceiling_per_s(
         lab, ingest(sized(full=400_000, smoke=100_000), 1.0).feeds[0]
     )
@@ -71,7 +71,7 @@ def test_highest_rate_that_is_sustained(lab, sized, record_durations, batch_s):
         start_per_s=min(START_SHARE * capacity_per_s, generator_per_s / HEADROOM),
         generator_per_s=generator_per_s,
         tolerance=sized(full=0.15, smoke=0.5),
-        probes_max=sized(full=9, smoke=6),
+        probes_max=sized(full=9, smoke=4),
     )
 
     # Whatever was found, every row is in the table once.

@@ -80,7 +80,11 @@ def test_rate_below_capacity_is_sustained_and_twice_capacity_is_not(
     _, _, overload = live(lab, above, high)
 
     assert not overload.sustained, f"{overload} is twice the capacity"
-    assert trend.sustained, f"{trend} is a third of the capacity"
+    # Of a handful of micro-batches a single long one tilts the line; an overload's
+    # is tilted by half of the rate.
+    half = overload.slope_per_s / high / 2
+    held = sized(full=trend.sustained, smoke=trend.slope_per_s / low < half)
+    assert held, f"{trend} is a third of the capacity, {overload} twice"
     feed = below.feeds[0]
     waited = waits_s(run.batches["ingest"], feed, since_ns=since_ns)
     drained = lab.run(below, place=run.place, metered=False)
