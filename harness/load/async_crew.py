@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import NS_PER_S, sharpen_timers
 from harness.load.async_sleep import Sleeper
 from harness.load.crew import Crew, ShareResult
+from harness.load.samples import NO_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,19 +75,29 @@ class AsyncCrew(Crew):
         recorder: SampleRecorder,
         context: OperationContext,
         intended_ns: int | None,
-    ) -> None:
+    ) -> int:
         """Run and record one operation; see `Crew.once`."""
-        now = self.clock.monotonic_ns
+        now = self._now
         context._acquired_ns = 0  # noqa: SLF001  # the engine's side of the context
-        failure = None
+        code = NO_ERROR
         worker.in_operation = True
         started_ns = now()
         try:
-            await self.plan.operation(context)
+            await self._operation(context)
         except Exception as error:  # noqa: BLE001  # recorded: a failure is a result
-            failure = error
-        times_ns = (intended_ns, started_ns, now())
-        self.record(worker, recorder, context, times_ns, failure)
+            finished_ns = now()
+            code = self.failed(recorder, error)
+        else:
+            finished_ns = now()
+        worker.in_operation = False
+        recorder.append(
+            started_ns if intended_ns is None else intended_ns,
+            started_ns,
+            context._acquired_ns or started_ns,  # noqa: SLF001  # see above
+            finished_ns,
+            code,
+        )
+        return finished_ns
 
     async def _beat(self) -> None:
         if self._pulse_taker is not None:
@@ -118,11 +129,11 @@ class AsyncCrew(Crew):
             for task in done:
                 task.result()
             now_ns = self.clock.monotonic_ns()
-            if self.stopped() and stopped_ns is None:
+            if self.stopping and stopped_ns is None:
                 stopped_ns = now_ns
             ends = [t for t in (self.loop.end_ns, stopped_ns) if t is not None]
             if ends and now_ns > min(ends) + grace_s * NS_PER_S:
-                self._stop.set()
+                self.stopping = True
                 for task in pending:
                     task.cancel()
                 return

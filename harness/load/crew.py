@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock, sharpen_timers
 from harness.load.context import OperationContext
 from harness.load.folding import Folded
 from harness.load.pulse import Pulse, PulseTaker
-from harness.load.samples import NO_ERROR, SampleLog, SampleRecorder
+from harness.load.samples import NO_ERROR, ROW_BYTES, SampleLog, SampleRecorder
 from harness.load.underway import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.load.async_crew import AsyncCrew
+    from harness.load.interleaving import Hub
     from harness.load.plan import Plan
 
 # Rows folded at a time once a share is past its raw budget: the fold holds the
@@ -38,7 +40,7 @@ class Worker:
 
     def recorder(self) -> SampleRecorder:
         """Return where the next measured sample goes."""
-        if len(self.measured) < self.raw_limit:
+        if len(self.measured.rows) < self.raw_limit * ROW_BYTES:
             return self.measured
         if len(self.overflow) >= FOLD_ROWS:
             self.fold_overflow()
@@ -131,19 +133,22 @@ class Crew:
         self.plan = plan
         self.loop = loop
         self.clock = clock
+        self._now = clock.monotonic_ns
+        self._operation = _bound(plan.operation)
         indices = plan.workers_of(rank)
         raw_limit = max(1, plan.raw_budget // len(indices))
         self.workers = [Worker(index=i, raw_limit=raw_limit) for i in indices]
         self.examples: dict[str, BaseException] = {}
         self.interrupted = False
         self._fatal: list[BaseException] = []
-        self._stop = threading.Event()
-        self.stopped = self._stop.is_set
+        self.stopping = False
         # One more party than threads: the caller, who sets the times in between.
         self._ready = threading.Barrier(self.threads_count + 1)
         self._go = threading.Barrier(self.threads_count + 1)
         self._shared: Any = None
         # Another clock's time does not pass by itself: there is no lateness in it.
+        # Where the workers take turns in one thread.
+        self.hub: Hub | None = None
         self._has_pulse = clock is SYSTEM_CLOCK
         self._pulse_taker: PulseTaker | None = None
 
@@ -175,7 +180,7 @@ class Crew:
     def interrupt(self) -> None:
         """Let no further operation start; what was measured is kept."""
         self.interrupted = True
-        self._stop.set()
+        self.stopping = True
 
     def once(
         self,
@@ -183,8 +188,8 @@ class Crew:
         recorder: SampleRecorder,
         context: OperationContext,
         intended_ns: int | None,
-    ) -> None:
-        """Run and record one operation.
+    ) -> int:
+        """Run and record one operation; return the time it is then.
 
         Args:
             worker: Who runs it.
@@ -192,46 +197,38 @@ class Crew:
             context: What it is called with.
             intended_ns: When the schedule said; None in a closed loop.
         """
-        now = self.clock.monotonic_ns
+        now, hub = self._now, self.hub
+        turn = hub.turns if hub is not None else 0
         context._acquired_ns = 0  # noqa: SLF001  # the engine's side of the context
-        failure = None
+        code = NO_ERROR
         worker.in_operation = True
         started_ns = now()
         try:
-            self.plan.operation(context)
+            self._operation(context)
         except Exception as error:  # noqa: BLE001  # recorded: a failure is a result
-            failure = error
-        times_ns = (intended_ns, started_ns, now())
-        self.record(worker, recorder, context, times_ns, failure)
-
-    def record(
-        self,
-        worker: Worker,
-        recorder: SampleRecorder,
-        context: OperationContext,
-        times_ns: tuple[int | None, int, int],
-        failure: Exception | None,
-    ) -> None:
-        """Record one operation that has ended.
-
-        Args:
-            worker: Who ran it.
-            recorder: Where it is recorded.
-            context: What it was called with.
-            times_ns: Intended (None in a closed loop), started and finished.
-            failure: What it raised, if it did.
-        """
+            finished_ns = now()
+            code = self.failed(recorder, error)
+        else:
+            finished_ns = now()
         worker.in_operation = False
-        intended_ns, started_ns, finished_ns = times_ns
-        if intended_ns is None:
-            intended_ns = started_ns
-        code = NO_ERROR
-        if failure is not None:
-            code = recorder.error_code(failure)
-            self.examples.setdefault(type(failure).__name__, failure)
-            FAILURES.note(failure)
-        acquired_ns = context._acquired_ns or started_ns  # noqa: SLF001  # see `once`
-        recorder.append(intended_ns, started_ns, acquired_ns, finished_ns, code)
+        recorder.append(
+            started_ns if intended_ns is None else intended_ns,
+            started_ns,
+            context._acquired_ns or started_ns,  # noqa: SLF001  # see above
+            finished_ns,
+            code,
+        )
+        if hub is not None and hub.turns == turn:
+            # An operation that never waits must not keep the others from running.
+            hub.give_way()
+            return now()
+        return finished_ns
+
+    def failed(self, recorder: SampleRecorder, failure: Exception) -> int:
+        """Note what an operation has raised; return the code to record it with."""
+        self.examples.setdefault(type(failure).__name__, failure)
+        FAILURES.note(failure)
+        return recorder.error_code(failure)
 
     def _run(self, agree_on_start: Callable[[], int]) -> ShareResult:
         threads = self._threads()
@@ -353,7 +350,7 @@ class Crew:
             self._abort()
 
     def _abort(self) -> None:
-        self._stop.set()
+        self.stopping = True
         self._ready.abort()
         self._go.abort()
 
@@ -366,9 +363,19 @@ class Crew:
             while thread.is_alive():
                 thread.join(timeout=0.1)
                 now_ns = self.clock.monotonic_ns()
-                if self.stopped() and stopped_ns is None:
+                if self.stopping and stopped_ns is None:
                     stopped_ns = now_ns
                 ends = [t for t in (self.loop.end_ns, stopped_ns) if t is not None]
                 if ends and now_ns > min(ends) + grace_ns:
-                    self._stop.set()
+                    self.stopping = True
                     break
+
+
+def _bound(operation: Callable[[OperationContext], Any]) -> Callable[..., Any]:
+    """Return what calls *operation* with least ado.
+
+    CPython calls a function of Python from another one without a step through C;
+    an object with `__call__` always takes that step.
+    """
+    call = getattr(type(operation), "__call__", None)  # noqa: B004  # the function
+    return MethodType(call, operation) if isinstance(call, FunctionType) else operation

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from harness.load.context import OperationContext
     from harness.load.crew import Loop, Worker
     from harness.load.plan import Plan
-    from harness.load.samples import SampleRecorder
 
 
 _PAUSE_MIN_NS, _PAUSE_MAX_NS = NS_PER_MS, 20 * NS_PER_MS
@@ -34,7 +33,7 @@ class InterleavedCrew(Crew):
 
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         super().__init__(plan, loop, rank=rank, clock=clock)
-        self._hub = Hub(clock)
+        self._hub = self.hub = Hub(clock)
         self._driving: list[Worker] = []  # those with operations to do
         self.clock = self._hub.clock
 
@@ -42,20 +41,6 @@ class InterleavedCrew(Crew):
     def threads_count(self) -> int:
         """Threads that run the workers: one for all."""
         return 1
-
-    def once(
-        self,
-        worker: Worker,
-        recorder: SampleRecorder,
-        context: OperationContext,
-        intended_ns: int | None,
-    ) -> None:
-        """Run and record one operation; see `Crew.once`."""
-        switches = self._hub.switches
-        super().once(worker, recorder, context, intended_ns)
-        if self._hub.switches == switches:
-            # An operation that never waits must not keep the others from running.
-            self._hub.give_way()
 
     def _threads(self) -> list[threading.Thread]:
         return [threading.Thread(target=self._main, name="load-all", daemon=True)]

@@ -42,33 +42,35 @@ class ClosedLoop:
 
     def drive(self, crew: Crew, worker: Worker, context: OperationContext) -> None:
         """Start operations until time or count is up."""
-        now, stopped = crew.clock.monotonic_ns, crew.stopped
-        think_s = self._plan.think_time_s
+        clock, once, think_s = crew.clock, crew.once, self._plan.think_time_s
         measure_from_ns, end_ns = self.measure_from_ns, self.end_ns
         # Processes agree on a start that is a moment ahead.
-        crew.clock.sleep_until_ns(measure_from_ns - self._warmup_ns)
-        while not stopped() and now() < measure_from_ns:
-            crew.once(worker, worker.warmup, context, None)
-            crew.clock.sleep(think_s)
+        clock.sleep_until_ns(measure_from_ns - self._warmup_ns)
+        while not crew.stopping and clock.monotonic_ns() < measure_from_ns:
+            once(worker, worker.warmup, context, None)
+            clock.sleep(think_s)
+        now_ns = clock.monotonic_ns()
         for _ in self._tickets:
-            if stopped() or (end_ns is not None and now() >= end_ns):
+            if crew.stopping or (end_ns is not None and now_ns >= end_ns):
                 return
-            crew.once(worker, worker.recorder(), context, None)
+            # Without a pause the next one starts when this one has finished.
+            now_ns = once(worker, worker.recorder(), context, None)
             if think_s:
-                crew.clock.sleep(think_s)
+                clock.sleep(think_s)
+                now_ns = clock.monotonic_ns()
 
     async def drive_async(
         self, crew: AsyncCrew, worker: Worker, context: OperationContext
     ) -> None:
         """Start operations until time or count is up; see `drive`."""
-        now, stopped = crew.clock.monotonic_ns, crew.stopped
+        now = crew.clock.monotonic_ns
         think_ns = round(self._plan.think_time_s * NS_PER_S)
         await crew.sleeper.until_ns(self.measure_from_ns - self._warmup_ns)
-        while not stopped() and now() < self.measure_from_ns:
+        while not crew.stopping and now() < self.measure_from_ns:
             await crew.once_async(worker, worker.warmup, context, None)
             await self._pause(crew, think_ns)
         for _ in self._tickets:
-            if stopped() or (self.end_ns is not None and now() >= self.end_ns):
+            if crew.stopping or (self.end_ns is not None and now() >= self.end_ns):
                 return
             await crew.once_async(worker, worker.recorder(), context, None)
             await self._pause(crew, think_ns)
@@ -114,12 +116,12 @@ class OpenLoop:
 
     def drive(self, crew: Crew, worker: Worker, context: OperationContext) -> None:
         """Start the arrivals this worker gets, each as near its time as it can."""
-        clock, stopped = crew.clock, crew.stopped
+        clock = crew.clock
         start_ns, end_ns = self._start_ns, self.end_ns
         warmup_ns = self.measure_from_ns - start_ns
         while True:
             # Nothing is taken once the run is over: what is left was dropped.
-            if stopped() or (end_ns is not None and clock.monotonic_ns() >= end_ns):
+            if crew.stopping or (end_ns is not None and clock.monotonic_ns() >= end_ns):
                 return
             with self._lock:
                 offset_ns = next(self._arrivals, None)
@@ -136,10 +138,10 @@ class OpenLoop:
         self, crew: AsyncCrew, worker: Worker, context: OperationContext
     ) -> None:
         """Start the arrivals this task gets; see `drive`."""
-        now, stopped = crew.clock.monotonic_ns, crew.stopped
+        now = crew.clock.monotonic_ns
         start_ns, end_ns = self._start_ns, self.end_ns
         warmup_ns = self.measure_from_ns - start_ns
-        while not stopped() and (end_ns is None or now() < end_ns):
+        while not crew.stopping and (end_ns is None or now() < end_ns):
             # One loop, one thread: nobody takes an arrival in between.
             offset_ns = next(self._arrivals, None)
             if offset_ns is None:

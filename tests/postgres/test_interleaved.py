@@ -12,6 +12,7 @@ from harness.postgres.connect import connect
 from harness.postgres.embedded import start_embedded
 from harness.postgres.pgbench_tables import seed_pgbench
 from harness.postgres.pool import PoolConfig
+from harness.postgres.psycopg_pool import PsycopgPool
 from harness.postgres.workloads import AccountLookup, Held, Pooled, TpcB, Witness
 from harness.postgres.workloads.interleaved import (
     InterleavedCursorSession,
@@ -143,3 +144,19 @@ def test_outside_a_load_a_session_blocks_like_any_other(session_class, server):
             assert connection.execute("SELECT 9").fetchone() == (9,)
         later = session_class(connection)
         assert later.execute("SELECT 7 + %s::int", (2,)).fetchone() == (9,)
+
+
+def test_a_pool_that_stays_open_serves_one_load_after_the_other(server, tables):
+    """Its sessions outlive the hub of the load in which they were made."""
+    config = PoolConfig(size_min=WORKERS, size_max=WORKERS)
+    with PsycopgPool(server, config) as pool:
+        for _ in range(3):
+            workload = AccountLookup(pool, tables, direct=True)
+            result = run_closed_loop(
+                workload,
+                workers=WORKERS,
+                count=40,
+                interleaved=True,
+                **places_of(workload),
+            )
+            assert (result.completed, result.failed) == (40, 0)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
-from harness.load.interleaving import current_hub
+from harness.load.interleaving import ACTIVE, current_hub
 from harness.postgres.workloads.session import CursorSession, DirectSession
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     import psycopg
+
+    from harness.load.interleaving import Hub
 
 
 class InterleavedCursorSession(CursorSession):
@@ -59,21 +61,28 @@ class InterleavedDirectSession(DirectSession):
         self._descriptor = connection.pgconn.socket
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
+        self._hub: Hub | None = None
         self._exchange = self._send_and_wait
 
     def _send_and_wait(self, name: bytes, values: Sequence[bytes]) -> Any:
-        pgconn = self._pgconn
-        # It blocks only where a statement does not fit the socket's buffer.
-        pgconn.send_query_prepared(name, values)
-        hub = current_hub()
-        while True:
-            if hub is not None:
-                hub.wait(self._descriptor)
-            else:
+        pgconn, descriptor = self._pgconn, self._descriptor
+        hub = ACTIVE.hub
+        # To send blocks only where a statement does not fit the socket's buffer.
+        if hub is None:
+            pgconn.send_query_prepared(name, values)
+            self._poll.poll()
+        else:
+            if hub is not self._hub:
+                hub.watch(descriptor)
+                self._hub = hub
+            hub.exchange(descriptor, pgconn.send_query_prepared, name, values)
+        pgconn.consume_input()
+        while pgconn.is_busy():
+            if hub is None:
                 self._poll.poll()
+            else:
+                hub.wait_watched(descriptor)
             pgconn.consume_input()
-            if not pgconn.is_busy():
-                break
         result = pgconn.get_result()
         # Until there is none left: else the connection takes no other statement.
         while pgconn.get_result() is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +57,19 @@ class CursorSession:
         return self.connection.transaction(**options)
 
 
+@dataclass(slots=True)
+class _Statement:
+    """A statement that was prepared.
+
+    Attributes:
+        name: At the server.
+        integers: Which columns are; None before its first row.
+    """
+
+    name: bytes
+    integers: tuple[bool, ...] | None = None
+
+
 class DirectSession:
     """Prepared statements through psycopg's own binding of libpq.
 
@@ -71,11 +85,10 @@ class DirectSession:
 
         self.connection = connection
         self._pgconn = connection.pgconn
-        self._names: dict[str, bytes] = {}
-        self._good = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+        self._statements: dict[str, _Statement] = {}
+        self._statement: _Statement
+        self._good = (int(pq.ExecStatus.TUPLES_OK), int(pq.ExecStatus.COMMAND_OK))
         self._result: Any = None
-        self._integers: dict[str, tuple[bool, ...]] = {}
-        self._query = ""
         # Bound once: a method of ours would cost every statement another call.
         self._exchange: Callable[[bytes, Sequence[bytes]], Any]
         self._exchange = self._pgconn.exec_prepared
@@ -86,11 +99,13 @@ class DirectSession:
 
     def execute(self, query: str, params: Sequence[object] = ()) -> Self:
         """Run one statement with its `%s` filled in by the server."""
-        name = self._names.get(query) or self._prepare(query)
-        result = self._exchange(name, [str(p).encode() for p in params])
+        statement = self._statements.get(query) or self._prepare(query)
+        # Without a function of ours for each value.
+        values = list(map(str.encode, map(str, params)))
+        result = self._exchange(statement.name, values)
         if result.status not in self._good:
             self._fail(result)
-        self._result, self._query = result, query
+        self._result, self._statement = result, statement
         return self
 
     @property
@@ -108,18 +123,21 @@ class DirectSession:
 
     def _row(self, index: int) -> tuple[Any, ...]:
         result = self._result
-        kinds = self._integers.get(self._query)
+        kinds = self._statement.integers
         if kinds is None:
-            kinds = self._integers[self._query] = tuple(
+            kinds = self._statement.integers = tuple(
                 result.ftype(column) in INTEGER_OIDS for column in range(result.nfields)
             )
-        values = (result.get_value(index, column) for column in range(len(kinds)))
-        return tuple(
-            value if value is None else int(value) if is_integer else value.decode()
-            for value, is_integer in zip(values, kinds, strict=True)
-        )
+        # A plain loop: this is on the way of every row that a load reads.
+        row: list[Any] = []
+        for column, is_integer in enumerate(kinds):
+            value = result.get_value(index, column)
+            if value is not None:
+                value = int(value) if is_integer else value.decode()
+            row.append(value)
+        return tuple(row)
 
-    def _prepare(self, query: str) -> bytes:
+    def _prepare(self, query: str) -> _Statement:
         numbers = itertools.count(1)
         text = query
         # As psycopg reads it: without a parameter, a % is only a %.
@@ -132,8 +150,8 @@ class DirectSession:
         result = self._pgconn.prepare(name, text.encode())
         if result.status not in self._good:
             self._fail(result)
-        self._names[query] = name
-        return name
+        statement = self._statements[query] = _Statement(name)
+        return statement
 
     def _fail(self, result: Any) -> None:
         import psycopg
