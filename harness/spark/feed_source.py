@@ -41,6 +41,7 @@ def read_feed(
     rows_per_batch: int | None = None,
     live_since_ns: int | None = None,
     partitions: int = 2,
+    rows_max: int | None = None,
 ) -> DataFrame:
     """Return the streaming frame of a feed.
 
@@ -52,6 +53,7 @@ def read_feed(
             appear on schedule, whether or not the stream keeps up (open loop).
             Default: all rows are there from the start (closed loop).
         partitions: Tasks that make the rows of a micro-batch.
+        rows_max: The source ends before this row; default with the feed.
     """
     if rows_per_batch is not None and rows_per_batch < 1:
         msg = f"rows_per_batch must be >= 1, got {rows_per_batch}"
@@ -62,6 +64,8 @@ def read_feed(
     reader = reader.option("partitions", str(partitions))
     if rows_per_batch is not None:
         reader = reader.option("rows_per_batch", str(rows_per_batch))
+    if rows_max is not None:
+        reader = reader.option("rows_max", str(rows_max))
     if live_since_ns is not None:
         reader = reader.option("live_since_ns", str(live_since_ns))
     return reader.load()
@@ -90,11 +94,13 @@ class FeedSource(DataSource):
         del schema
         limit = self.options.get("rows_per_batch")
         since = self.options.get("live_since_ns")
+        rows_max = self.options.get("rows_max")
         return FeedReader(
             self._feed,
             rows_per_batch=int(limit) if limit else None,
             live_since_ns=int(since) if since else None,
             partitions=int(self.options["partitions"]),
+            rows_max=int(rows_max) if rows_max else self._feed.rows_count,
         )
 
 
@@ -116,11 +122,13 @@ class FeedReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         rows_per_batch: int | None,
         live_since_ns: int | None,
         partitions: int,
+        rows_max: int,
     ) -> None:
         self._feed = feed
         self._rows_per_batch = rows_per_batch
         self._live_since_ns = live_since_ns
         self._partitions = partitions
+        self._rows_max = min(rows_max, feed.rows_count)
         self._end: int | None = None
 
     def initialOffset(self) -> dict[str, int]:  # noqa: N802 - Spark's name
@@ -168,6 +176,6 @@ class FeedReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def _available(self) -> int:
         if self._live_since_ns is None:
-            return self._feed.rows_count
+            return self._rows_max
         elapsed_s = SYSTEM_CLOCK.now().timestamp() - self._live_since_ns / NS_PER_S
-        return self._feed.due_count(elapsed_s)
+        return min(self._feed.due_count(elapsed_s), self._rows_max)

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,6 +104,20 @@ class Killer:
     def left_count(self) -> int:
         """How many kills are still to be taken."""
         return sum(map(len, self._plans))
+
+    def begin(self) -> list[Query]:
+        """Return what to run for the kills that are left: nothing after the last.
+
+        Their groups are gone through from the first one again.
+        """
+        self._next_group = 0
+        last = max(index for index, plan in enumerate(self._plans) if plan)
+        group, (batch, _, aimed) = self._groups[last], self._plans[last][-1]
+        # An aimed kill is in the batch it names. Any other, and one of several queries,
+        # may come a batch later.
+        further = 1 if aimed and len(group) == 1 else 2
+        before = [query for group in self._groups[:last] for query in group]
+        return before + [replace(q, batches_max=batch + further) for q in group]
 
     def watch(self, place: Place, handles: Sequence[StreamingQuery]) -> None:
         """Take the kills while the queries of the next group run."""
@@ -255,7 +269,11 @@ def recoveries(
         if prepare is not None:
             prepare(place)
         lab.run(
-            *queries, place=place, in_turn=in_turn, metered=False, watch=killer.watch
+            *killer.begin(),
+            place=place,
+            in_turn=in_turn,
+            metered=False,
+            watch=killer.watch,
         )
         runs_count += 1
     if not any(kill.inside_batch for kill in killer.kills):

@@ -95,6 +95,8 @@ class Query:
         output_mode: As Spark names it.
         batches_count: Into how many micro-batches each feed is cut; None: each takes
             what there is.
+        batches_max: The feeds end after this many micro-batches, whatever they hold;
+            default: after all.
         partitions: Tasks that make the rows of a micro-batch, for each feed.
         options: Of the writer.
         conf: Spark settings of this query, such as its state store.
@@ -107,6 +109,7 @@ class Query:
     into: str = "table"
     output_mode: str = "append"
     batches_count: int | None = 4
+    batches_max: int | None = None
     partitions: int = 2
     options: Mapping[str, str] = field(default_factory=dict)
     conf: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +123,7 @@ class Query:
                 rows_per_batch=self._rows_per_batch(feed),
                 live_since_ns=live_since_ns,
                 partitions=self.partitions,
+                rows_max=self._rows_max(feed),
             )
             for feed in self.feeds
         ]
@@ -159,6 +163,12 @@ class Query:
         if self.batches_count is None:
             return None
         return -(-feed.rows_count // self.batches_count)
+
+    def _rows_max(self, feed: Feed) -> int | None:
+        rows_per_batch = self._rows_per_batch(feed)
+        if rows_per_batch is None or self.batches_max is None:
+            return None
+        return rows_per_batch * self.batches_max
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,6 +53,26 @@ def test_moments_of_kills_follow_from_the_seed():
     assert sum(aimed for _, _, aimed in [*first, *second]) == 10
 
 
+def test_nothing_is_run_after_the_last_kill():
+    """What a run of kills leaves is thrown away: its end would prove nothing."""
+    feed = Feed(dataset=SensorReadings(), seed=6, rows_count=200)
+    one, two, three = (
+        Query(name=name, feeds=(feed,), batches_count=5) for name in ("1", "2", "3")
+    )
+
+    def begun(groups, plans):
+        killer = Killer(SimpleNamespace(jvm_pid=1), groups, count=0, seed=1)
+        killer._plans = plans
+        return [(query.name, query.batches_max) for query in killer.begin()]
+
+    in_turn = [(one,), (two,), (three,)]
+    aimed, anywhere = (2, 0.5, True), (2, 0.5, False)
+    assert begun(in_turn, [[aimed], [aimed], []]) == [("1", None), ("2", 3)]
+    assert begun(in_turn, [[anywhere], [], []]) == [("1", 4)]
+    # Of two that run together, one may be further than the other.
+    assert begun([(one, two)], [[aimed]]) == [("1", 4), ("2", 4)]
+
+
 @pytest.mark.parametrize(
     ("begun", "done", "inside"),
     [((1,), (1,), False), ((2,), (1,), True), ((1, 3), (1, 2), True)],
