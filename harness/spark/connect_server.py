@@ -10,7 +10,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
 from harness.settings.environment import scrubbed_environment
 from harness.spark import python_daemon
+from harness.spark.python_launcher import python_launcher
 from harness.spark.session import (
     FOREIGN_VARIABLES,
     configuration,
@@ -107,7 +107,7 @@ def connect_server(
             scrubbed_environment(
                 extra={
                     "JAVA_HOME": str(java.home),
-                    "PYSPARK_PYTHON": sys.executable,
+                    "PYSPARK_PYTHON": python_launcher(spark_home()),
                     **python_daemon.ENVIRONMENT,
                 },
                 drop=FOREIGN_VARIABLES,

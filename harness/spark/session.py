@@ -17,6 +17,7 @@ from harness.settings import redact
 from harness.settings.environment import scrubbed_environment
 from harness.spark import python_daemon
 from harness.spark import quick as quick_run
+from harness.spark.python_launcher import python_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +155,7 @@ def local_session(
         with scrubbed_environment(
             extra={
                 "JAVA_HOME": str(java.home),
-                "PYSPARK_PYTHON": sys.executable,
+                "PYSPARK_PYTHON": _python_for(master),
                 **python_daemon.ENVIRONMENT,
             },
             drop=FOREIGN_VARIABLES,
@@ -223,7 +224,16 @@ def configuration(
             "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         ),
         "spark.databricks.delta.snapshotPartitions": "2",
-    } | (_OF_THIS_MACHINE if master.startswith("local") else {})
+    } | (_OF_THIS_MACHINE if _is_here(master) else {})
+
+
+def _python_for(master: str) -> str:
+    """Return what starts a Python process; another machine has no launcher of ours."""
+    return python_launcher(spark_home()) if _is_here(master) else sys.executable
+
+
+def _is_here(master: str) -> bool:
+    return master.startswith("local")
 
 
 def spark_home() -> Path:
