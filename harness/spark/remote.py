@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _REMOTE_SETTING = "spark.remote (LAKEGAUGE_SPARK_REMOTE or --spark-remote)"
 _CONNECT_PORT = 15002
+_HTTPS_PORT = 443
 _CONNECT_TIMEOUT_S = 20.0
 _GRPC_SAID = re.compile(r'status = (?:StatusCode\.)?(\w+)\s+details = "(.*)"')
 # Of an address, sc://host:port/;key=value;key=value, what is no secret.
@@ -62,7 +63,7 @@ def remote_session(
         version = session.version
         session.conf.set("spark.sql.shuffle.partitions", "2")
         session.conf.set("spark.sql.session.timeZone", "UTC")
-    except ConfigError:
+    except (ConfigError, SparkError):
         raise
     except Exception as error:  # noqa: BLE001 - gRPC's and pyspark's are many
         _close_client()
@@ -95,7 +96,8 @@ def _told(error: Exception, address: str) -> str:
         if value and key not in _OPEN_PARAMETERS:
             for form in (value, unquote(value)):
                 cause = cause.replace(form, MASK)
-    return redact(cause.replace(address, MASK))
+    # "databricks" is a word of many messages, and no secret.
+    return redact(cause if address == DATABRICKS else cause.replace(address, MASK))
 
 
 def _close_client() -> None:
@@ -127,28 +129,49 @@ def check_remote(address: str) -> None:
     if parts is None or parts.scheme != "sc" or not host:
         msg = f'{_REMOTE_SETTING}: must be sc://host:port, or "{DATABRICKS}"'
         raise ConfigError(msg)
+    _check_answers(host, port, what="Spark Connect server")
+
+
+def _check_answers(host: str, port: int, *, what: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        msg = (
-            f"{_REMOTE_SETTING}: no Spark Connect server answers at {host}:{port} "
-            f"({error})"
-        )
+        msg = f"{_REMOTE_SETTING}: no {what} answers at {host}:{port} ({error})"
         raise SparkError(msg) from error
 
 
 def _connected(address: str) -> SparkSession:
     if address == DATABRICKS:
-        try:
-            from databricks.connect import DatabricksSession
-        except ImportError:
-            msg = (
-                f"{_REMOTE_SETTING}: databricks-connect is not installed; it takes the "
-                "place of pyspark, in an environment of its own"
-            )
-            raise ConfigError(msg) from None
-        found: SparkSession = DatabricksSession.builder.getOrCreate()
-        return found
+        return _databricks_session()
     from pyspark.sql import SparkSession
 
     return SparkSession.builder.remote(address).getOrCreate()
+
+
+def _databricks_session() -> SparkSession:
+    try:
+        from databricks.connect import DatabricksSession
+        from databricks.sdk.core import Config
+    except ImportError as error:
+        lacking = error.name in {"databricks", "databricks.connect"}
+        said = "not installed" if lacking else f"installed, but not usable ({error})"
+        msg = (
+            f"{_REMOTE_SETTING}: databricks-connect is {said}; it takes the "
+            "place of pyspark, in an environment of its own"
+        )
+        raise ConfigError(msg) from None
+    # Left to itself the SDK tries a workspace that does not answer for five minutes.
+    config = Config(retry_timeout_seconds=round(_CONNECT_TIMEOUT_S))
+    parts = urlsplit(config.host)
+    if parts.hostname:
+        port = parts.port or _HTTPS_PORT
+        _check_answers(parts.hostname, port, what="Databricks workspace")
+    try:
+        found: SparkSession = DatabricksSession.builder.sdkConfig(config).getOrCreate()
+    except Exception as error:  # noqa: BLE001 - the SDK's and gRPC's are many
+        said = f"{type(error).__name__}: {_told(error, DATABRICKS)}"
+        for secret in filter(None, (config.token, config.client_secret)):
+            said = said.replace(secret, MASK)
+        msg = f"{_REMOTE_SETTING}: {said}"
+        raise SparkError(msg) from None
+    return found
