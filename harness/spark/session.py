@@ -155,7 +155,7 @@ def local_session(
         with scrubbed_environment(
             extra={
                 "JAVA_HOME": str(java.home),
-                "PYSPARK_PYTHON": _python_for(master),
+                "PYSPARK_PYTHON": python_for(folder, master),
                 **python_daemon.ENVIRONMENT,
             },
             drop=FOREIGN_VARIABLES,
@@ -227,9 +227,12 @@ def configuration(
     } | (_OF_THIS_MACHINE if _is_here(master) else {})
 
 
-def _python_for(master: str) -> str:
+def python_for(folder: Path, master: str = "local") -> str:
     """Return what starts a Python process; another machine has no launcher of ours."""
-    return python_launcher(spark_home()) if _is_here(master) else sys.executable
+    if not _is_here(master):
+        return sys.executable
+    python = python_launcher(spark_home())
+    return str(python_daemon.write_launcher(folder, python=python))
 
 
 def _is_here(master: str) -> bool:
