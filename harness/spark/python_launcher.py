@@ -1,8 +1,8 @@
 """The Python that a local Spark starts: with the pyspark that is installed.
 
 Spark puts an archive of pyspark's sources before all else on the path of its Python
-processes. What is imported from an archive is compiled each time; a process that a
-stream starts for its source then takes 0.7 s to begin instead of 0.3 s.
+processes. What is imported from an archive is compiled each time: a process that a
+stream starts for its source then spends most of its beginning on that.
 """
 
 from __future__ import annotations

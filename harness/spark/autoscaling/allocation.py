@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import ConfigError, HarnessError, SparkError
+from harness.spark.archive import archive_options
 from harness.spark.autoscaling.measured import totals
 from harness.spark.autoscaling.sessions import own_lab, run_elsewhere
+from harness.spark.java import find_java
 from harness.spark.proof import check_rows, oracle, rows_of
 from harness.spark.quick import JAVA_OPTIONS
 
@@ -224,7 +226,9 @@ def _conf(events: Path, executors_max: int) -> dict[str, str]:
     return {
         "spark.executor.memory": f"{_MEMORY_MB}m",
         "spark.executor.cores": "1",
-        "spark.executor.extraJavaOptions": " ".join(JAVA_OPTIONS),
+        "spark.executor.extraJavaOptions": " ".join(
+            [*archive_options(find_java()), *JAVA_OPTIONS]
+        ),
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.timeout": f"{IDLE_S}s",
