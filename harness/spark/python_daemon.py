@@ -34,7 +34,6 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 ONCE = "--once"
-_SOCKET = "LAKEGAUGE_PYTHON_SOCKET"
 _STANDARD = (0, 1, 2)
 _LENGTH = struct.Struct("!I")
 _CAT = "/bin/cat"
@@ -43,10 +42,9 @@ _CAT = "/bin/cat"
 # streaming sources with none.
 _LAUNCHER = """\
 #!/bin/sh
-export {variable}={socket}
 case "$1 $2" in
-"-m pyspark.daemon") exec {python} -m {module} "$3" ;;
-"-m pyspark."*) exec {python} -m {module} "$2" {once} ;;
+"-m {module}" | "-m pyspark.daemon") exec {python} -m {module} {socket} "$3" ;;
+"-m pyspark."*) exec {python} -m {module} {socket} "$2" {once} ;;
 esac
 exec {python} "$@"
 """
@@ -61,7 +59,6 @@ def write_launcher(folder: Path, *, python: str = sys.executable) -> Path:
     """
     path = folder / "python"
     text = _LAUNCHER.format(
-        variable=_SOCKET,
         socket=shlex.quote(str(folder / "python.socket")),
         python=shlex.quote(python),
         module=MODULE,
@@ -72,17 +69,15 @@ def write_launcher(folder: Path, *, python: str = sys.executable) -> Path:
     return path
 
 
-def main(worker_module: str, *, once: bool = False) -> None:
+def main(address: str, worker_module: str, *, once: bool = False) -> None:
     """Have a worker's daemon forked; the first that is asked for forks the others.
 
     Args:
+        address: Path of the socket where forks are asked for.
         worker_module: Module of the workers.
         once: Whether it is one worker, with no daemon.
     """
     _leave_out_jar()
-    address = os.environ.get(_SOCKET)
-    if address is None:
-        run_alone(worker_module, once=once)
     listening = None
     # Two that start at once must not both be the first.
     with Path(f"{address}.lock").open("w") as lock:
@@ -185,4 +180,4 @@ def _wait_for_end(connection: socket.socket) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], once=ONCE in sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], once=ONCE in sys.argv[3:])
