@@ -17,28 +17,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SINCE_NS = int(START.timestamp() * 1e9)
 
 
-def batches_of(feed, *, capacity_per_s, batch_s=1.0, until_s=20.0):
-    """A stream that takes what is due, at most what it can, once each *batch_s*."""
-    found, done, at_s = [], 0, 0.0
-    while at_s < until_s:
-        end = min(feed.due_count(at_s), done + int(capacity_per_s * batch_s))
-        found.append(
-            MicroBatch(
-                batch_id=len(found),
-                started_at=START + timedelta(seconds=at_s),
-                duration_s=batch_s,
-                durations_ms={"addBatch": 1},
-                rows_count=end - done,
-                rows_are_exact=True,
-                rows_dropped_by_watermark=0,
-                watermark=None,
-                ranges=((done, end),),
-            )
-        )
-        done, at_s = end, at_s + batch_s
-    return found
-
-
 def feed_at(profile):
     rows_count = int(profile.expected_count)
     return Feed(dataset=Orders(), seed=1, rows_count=rows_count, schedule=profile)
@@ -47,7 +25,9 @@ def feed_at(profile):
 @pytest.mark.parametrize(
     ("capacity_per_s", "sustained"), [(2000, True), (1050, True), (950, False)]
 )
-def test_backlog_grows_where_the_rate_is_above_capacity(capacity_per_s, sustained):
+def test_backlog_grows_where_the_rate_is_above_capacity(
+    batches_of, capacity_per_s, sustained
+):
     feed = feed_at(constant_rate(rate_per_s=1000, duration_s=20))
     batches = batches_of(feed, capacity_per_s=capacity_per_s)
 
@@ -58,7 +38,7 @@ def test_backlog_grows_where_the_rate_is_above_capacity(capacity_per_s, sustaine
     assert trend.slope_per_s == pytest.approx(growth, abs=1)
 
 
-def test_run_too_short_for_a_trend_is_no_verdict():
+def test_run_too_short_for_a_trend_is_no_verdict(batches_of):
     feed = feed_at(constant_rate(rate_per_s=1000, duration_s=4))
 
     with pytest.raises(SparkError, match="too few to tell a trend"):
@@ -71,7 +51,7 @@ def test_run_too_short_for_a_trend_is_no_verdict():
         )
 
 
-def test_catch_up_takes_as_long_as_the_arithmetic_says():
+def test_catch_up_takes_as_long_as_the_arithmetic_says(batches_of):
     """6 s at 3000/s against 2000/s leave 6000 rows, worked off at 1000/s.
 
     Seen at the ends of micro-batches, which are half a second apart: two later at most.
@@ -85,7 +65,7 @@ def test_catch_up_takes_as_long_as_the_arithmetic_says():
     assert catch_up_time_s(batches[:30], feed, **burst) is None
 
 
-def test_every_row_waits_from_when_it_was_due_until_its_batch_was_visible():
+def test_every_row_waits_from_when_it_was_due_until_its_batch_was_visible(batches_of):
     """Rows of a stalled batch waited since they were due, not since it began."""
     feed = feed_at(constant_rate(rate_per_s=100, duration_s=10))
     (batch,) = batches_of(feed, capacity_per_s=10_000, until_s=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from harness.load.search import Verdict
 from harness.spark.datasets import Orders
 from harness.spark.feed import Feed
 from harness.spark.lab import Place, Query, Run
-from harness.spark.progress import MicroBatch
 from harness.spark.sustainable import (
     StreamProbe,
     find_sustainable_rate,
@@ -36,54 +35,50 @@ def feed_at(rate_per_s, duration_s):
     return Feed(dataset=Orders(), seed=1, rows_count=rows_count, schedule=profile)
 
 
-def simulated(rate_per_s, *, capacity_per_s, duration_s=DURATION_S, batch_s=BATCH_S):
-    """A stream that takes what is due, at most what it can, once each *batch_s*."""
-    feed = feed_at(rate_per_s, duration_s)
-    batches, done = [], 0
-    for number in range(int(duration_s / batch_s)):
-        at_s = number * batch_s
-        end = min(feed.due_count(at_s), done + int(capacity_per_s * batch_s))
-        batches.append(
-            MicroBatch(
-                batch_id=number,
-                started_at=START + timedelta(seconds=at_s),
-                duration_s=batch_s,
-                durations_ms={"addBatch": 1},
-                rows_count=end - done,
-                rows_are_exact=True,
-                rows_dropped_by_watermark=0,
-                watermark=None,
-                ranges=((done, end),),
-            )
+@pytest.fixture
+def simulated(batches_of):
+    """Makes the probe of a stream whose capacity is known."""
+
+    def make(rate_per_s, *, capacity_per_s, duration_s=DURATION_S):
+        feed = feed_at(rate_per_s, duration_s)
+        batches = batches_of(
+            feed, capacity_per_s=capacity_per_s, batch_s=BATCH_S, until_s=duration_s
         )
-        done = end
-    return StreamProbe(
-        rate_per_s=rate_per_s,
-        run=Run(
-            place=Place(None, Path()),
-            batches={"q": batches},
-            wall_s=duration_s,
-            usage=None,
-        ),
-        feed=feed,
-        since_ns=int(START.timestamp() * 1e9),
-        duration_s=duration_s,
-    )
+        return StreamProbe(
+            rate_per_s=rate_per_s,
+            run=Run(
+                place=Place(None, Path()),
+                batches={"q": batches},
+                wall_s=duration_s,
+                usage=None,
+            ),
+            feed=feed,
+            since_ns=int(START.timestamp() * 1e9),
+            duration_s=duration_s,
+        )
+
+    return make
 
 
-def found_for(capacity_per_s, **how):
-    asked = []
+@pytest.fixture
+def found_for(simulated):
+    """Searches the rate of a stream whose capacity is known; returns what it asked."""
 
-    def probe_at(rate_per_s):
-        asked.append(rate_per_s)
-        return simulated(rate_per_s, capacity_per_s=capacity_per_s)
+    def search(capacity_per_s, **how):
+        asked = []
 
-    how = {"start_per_s": 500.0, "generator_per_s": 1e6, "tolerance": 0.05} | how
-    return find_sustainable_rate(probe_at, **how), asked
+        def probe_at(rate_per_s):
+            asked.append(rate_per_s)
+            return simulated(rate_per_s, capacity_per_s=capacity_per_s)
+
+        how = {"start_per_s": 500.0, "generator_per_s": 1e6, "tolerance": 0.05} | how
+        return find_sustainable_rate(probe_at, **how), asked
+
+    return search
 
 
 @pytest.mark.parametrize("capacity_per_s", [120, 600, 2200, 7000])
-def test_bisected_rate_is_the_capacity_of_the_stream(capacity_per_s):
+def test_bisected_rate_is_the_capacity_of_the_stream(found_for, capacity_per_s):
     found, _ = found_for(capacity_per_s)
 
     assert found.invalid is None
@@ -95,7 +90,7 @@ def test_bisected_rate_is_the_capacity_of_the_stream(capacity_per_s):
     assert found.figures()["sustainable_per_s"] == round(found.search.held_per_s, 1)
 
 
-def test_no_rate_is_tried_that_the_generator_cannot_make_with_headroom():
+def test_no_rate_is_tried_that_the_generator_cannot_make_with_headroom(found_for):
     found, asked = found_for(5000, generator_per_s=2500.0)
 
     assert max(asked) == 2000
@@ -103,19 +98,19 @@ def test_no_rate_is_tried_that_the_generator_cannot_make_with_headroom():
     assert found.figures()["unsustainable_per_s"] is None
 
 
-def test_generator_too_slow_for_the_start_is_refused_before_anything_runs():
+def test_generator_too_slow_for_the_start_is_refused_before_anything_runs(found_for):
     with pytest.raises(ConfigError, match=r"at most 400.*500 rows/s.*got 500"):
         found_for(5000, generator_per_s=500.0)
 
 
-def test_stream_that_holds_nothing_gives_no_rate():
+def test_stream_that_holds_nothing_gives_no_rate(found_for):
     found, _ = found_for(1, start_per_s=64.0)
 
     assert "no sustainable rate" in found.invalid or found.search.held_per_s <= 2
     assert (found.best is None) == (found.search.held_per_s is None)
 
 
-def test_rows_that_wait_too_long_violate_though_the_backlog_holds():
+def test_rows_that_wait_too_long_violate_though_the_backlog_holds(simulated):
     """One micro-batch takes half a second; a row waits for one and for its own."""
     probe = simulated(500, capacity_per_s=1000)
 
@@ -126,7 +121,7 @@ def test_rows_that_wait_too_long_violate_though_the_backlog_holds():
     assert "the limit is 800 ms" in broken.reason
 
 
-def test_run_with_too_few_micro_batches_is_no_verdict():
+def test_run_with_too_few_micro_batches_is_no_verdict(simulated):
     found = judge_stream(simulated(500, capacity_per_s=1000, duration_s=2.0))
 
     assert found.verdict is Verdict.INVALID
