@@ -24,7 +24,15 @@ LAST_CLICKS = 20
 
 
 def feed_of(
-    dataset, *, rows_count, last_rows, rate_per_s, seed, late_share, tails_count
+    dataset,
+    *,
+    rows_count,
+    last_rows,
+    rate_per_s,
+    seed,
+    late_share,
+    late_max_s,
+    tails_count,
 ):
     """A load, then a pause, then a few rows that close what was open before it."""
     tail = ((PAUSE_S, 0.0, 0.0), (last_rows / rate_per_s, rate_per_s, rate_per_s))
@@ -36,11 +44,11 @@ def feed_of(
         rows_count=rows_count + (tails_count - 1) * last_rows,
         schedule=RateProfile(pieces, "a load, a pause, a few rows"),
         late_share=late_share,
-        late_max_s=15.0,
+        late_max_s=late_max_s,
     )
 
 
-def advertising(clicks_count, *, late_share=0.0, tails_count=1):
+def advertising(clicks_count, *, late_share=0.0, late_max_s=15.0, tails_count=1):
     n = IMPRESSIONS_PER_CLICK
     impressions = feed_of(
         Impressions(),
@@ -49,6 +57,7 @@ def advertising(clicks_count, *, late_share=0.0, tails_count=1):
         rate_per_s=IMPRESSIONS_PER_S,
         seed=551,
         late_share=late_share,
+        late_max_s=late_max_s,
         tails_count=tails_count,
     )
     clicks = feed_of(
@@ -58,6 +67,7 @@ def advertising(clicks_count, *, late_share=0.0, tails_count=1):
         rate_per_s=IMPRESSIONS_PER_S / n,
         seed=552,
         late_share=late_share,
+        late_max_s=late_max_s,
         tails_count=tails_count,
     )
     return impressions, clicks
@@ -169,7 +179,12 @@ def test_each_click_meets_its_impression_once(lab, sized, record_stream, store):
 def test_each_impression_is_there_once_matched_or_not(lab, sized, record_stream):
     """Left outer join with late rows: a null only where no click can come any more."""
     batches_count = sized(full=8, smoke=5)
-    feeds = advertising(sized(full=30_000, smoke=8_000), late_share=0.3)
+    # Later than two micro-batches are long, or the watermark never passes a row.
+    feeds = advertising(
+        sized(full=30_000, smoke=8_000),
+        late_share=0.3,
+        late_max_s=sized(full=60.0, smoke=15.0),
+    )
 
     run = lab.run(query_of(feeds, "left_outer", batches_count=batches_count))
 

@@ -111,7 +111,10 @@ def test_each_closed_window_is_written_once_with_its_exact_count(
 ):
     """Append mode: what is written is final. Late rows are the ones the rule says."""
     batches_count = sized(full=10, smoke=5)
-    feed = readings(sized(full=200_000, smoke=50_000))
+    # Later than two micro-batches are long, or the watermark never passes a row.
+    feed = readings(
+        sized(full=200_000, smoke=50_000), late_max_s=sized(full=60.0, smoke=20.0)
+    )
 
     run = lab.run(appended(feed, batches_count=batches_count))
 
