@@ -155,7 +155,7 @@ def local_session(
         with scrubbed_environment(
             extra={
                 "JAVA_HOME": str(java.home),
-                "PYSPARK_PYTHON": python_for(folder, master),
+                "PYSPARK_PYTHON": _python_for(master),
                 **python_daemon.ENVIRONMENT,
             },
             drop=FOREIGN_VARIABLES,
@@ -227,12 +227,9 @@ def configuration(
     } | (_OF_THIS_MACHINE if _is_here(master) else {})
 
 
-def python_for(folder: Path, master: str = "local") -> str:
+def _python_for(master: str) -> str:
     """Return what starts a Python process; another machine has no launcher of ours."""
-    if not _is_here(master):
-        return sys.executable
-    python = python_launcher(spark_home())
-    return str(python_daemon.write_launcher(folder, python=python))
+    return python_launcher(spark_home()) if _is_here(master) else sys.executable
 
 
 def _is_here(master: str) -> bool:
