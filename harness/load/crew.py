@@ -146,9 +146,9 @@ class Crew:
         self._ready = threading.Barrier(self.threads_count + 1)
         self._go = threading.Barrier(self.threads_count + 1)
         self._shared: Any = None
-        # Another clock's time does not pass by itself: there is no lateness in it.
         # Where the workers take turns in one thread.
         self.hub: Hub | None = None
+        # Another clock's time does not pass by itself: there is no lateness in it.
         self._has_pulse = clock is SYSTEM_CLOCK
         self._pulse_taker: PulseTaker | None = None
 

@@ -30,12 +30,13 @@ class InterleavedCrew(Crew):
     """
 
     one_thread = True
+    hub: Hub
 
     def __init__(self, plan: Plan, loop: Loop, *, rank: int, clock: Clock) -> None:
         super().__init__(plan, loop, rank=rank, clock=clock)
-        self._hub = self.hub = Hub(clock)
+        self.hub = Hub(clock)
         self._driving: list[Worker] = []  # those with operations to do
-        self.clock = self._hub.clock
+        self.clock = self.hub.clock
 
     @property
     def threads_count(self) -> int:
@@ -47,7 +48,7 @@ class InterleavedCrew(Crew):
 
     def _main(self) -> None:
         """Do the whole part of all workers, in the one thread."""
-        hub, plan = self._hub, self.plan
+        hub, plan = self.hub, self.plan
         contexts: dict[int, OperationContext] = {}
         try:
             sharpen_timers()
@@ -97,7 +98,7 @@ class InterleavedCrew(Crew):
         """
         pause_ns, stuck_ns = _PAUSE_MIN_NS, 0
         while self._driving and stuck_ns < _STUCK_NS:
-            self._hub.sleep_until_ns(self.clock.monotonic_ns() + pause_ns)
+            self.hub.sleep_until_ns(self.clock.monotonic_ns() + pause_ns)
             busy = all(worker.in_operation for worker in self._driving)
             stuck_ns = stuck_ns + pause_ns if busy else 0
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
@@ -105,4 +106,4 @@ class InterleavedCrew(Crew):
     def _beat(self) -> None:
         """Take the pulse, as one more worker that does nothing else."""
         if self._pulse_taker is not None:
-            self._pulse_taker.beat(self._hub.sleep_until_ns)
+            self._pulse_taker.beat(self.hub.sleep_until_ns)

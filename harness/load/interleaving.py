@@ -60,6 +60,10 @@ class Hub:
         clock: Where the time comes from. On a manual clock a wait for a time moves
             it to the earliest one wanted, so that a run is a simulation.
 
+    Attributes:
+        clock: Its sleeps let others run.
+        turns: How often the bodies that could run have had their turn.
+
     Raises:
         ConfigError: If this system has no epoll.
     """
