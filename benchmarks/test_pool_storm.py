@@ -17,6 +17,8 @@ from harness.postgres.slot_pool import SlotPool
 CONNECT_S = 0.150
 WAIT_RATIO_MAX = 1.2
 PATIENCE_S = 60.0
+# One storm against one other differs by chance by as much as is allowed.
+PAIRS = 5
 
 
 @pytest.mark.benchmark(group="pool-storm")
@@ -57,7 +59,8 @@ def test_wait_in_a_storm_of_logins(kind, postgres, record_durations):
     """The same with real logins, 150 ms further away: 20 clients.
 
     Twenty logins with TLS and SCRAM keep both ends busy; `no-pool`, where each
-    thread connects for itself, is the least that this machine can do.
+    thread connects for itself, is the least that this machine can do. The median of
+    some pairs of storms decides.
     """
     clients = 20
 
@@ -65,15 +68,26 @@ def test_wait_in_a_storm_of_logins(kind, postgres, record_durations):
         SYSTEM_CLOCK.sleep(CONNECT_S)
         return connect(postgres.connect_arguments())
 
-    one_s = float(np.median([seconds_of(lambda: open_far().close()) for _ in range(5)]))
-    least_s = storm(open_far, lambda: None, clients=clients)
-    waits_s = least_s
-    if kind != "no-pool":
-        waits_s = storm(*pool_of(kind, open_far, postgres, clients), clients=clients)
+    def storm_of(kind):
+        parts = (open_far, lambda: None)
+        if kind != "no-pool":
+            parts = pool_of(kind, open_far, postgres, clients)
+        return storm(*parts, clients=clients)
 
-    file(waits_s, record_durations, one_connect_s=one_s)
-    if kind == "psycopg":
-        assert np.median(waits_s) <= WAIT_RATIO_MAX * np.median(least_s)
+    one_s = float(np.median([seconds_of(lambda: open_far().close()) for _ in range(5)]))
+    if kind != "psycopg":
+        file(storm_of(kind), record_durations, one_connect_s=one_s)
+        return
+    waits_s, ratios, wall_s = [], [], 0.0
+    for turn in range(PAIRS):
+        # In turns first: what comes second finds the machine as the first has left it.
+        order = ("no-pool", kind) if turn % 2 else (kind, "no-pool")
+        waited_s = {each: storm_of(each) for each in order}
+        waits_s += waited_s[kind]
+        wall_s += max(waited_s[kind])
+        ratios.append(np.median(waited_s[kind]) / np.median(waited_s["no-pool"]))
+    file(waits_s, record_durations, one_connect_s=one_s, wall_s=wall_s)
+    assert np.median(ratios) <= WAIT_RATIO_MAX, ratios
 
 
 def seconds_of(operation):
@@ -101,13 +115,16 @@ def storm(borrow, close, *, clients):
         close()
 
 
-def file(waits_s, record_durations, *, one_connect_s):
-    """Record the waits and return the median against one connect."""
+def file(waits_s, record_durations, *, one_connect_s, wall_s=None):
+    """Record the waits and return the median against one connect.
+
+    *wall_s* is the length of all storms; default of one, that of its longest wait.
+    """
     ratio = float(np.median(waits_s)) / one_connect_s
     record_durations(
         waits_s,
         measure="checkout_wait",
-        wall_s=max(waits_s),
+        wall_s=max(waits_s) if wall_s is None else wall_s,
         completed=len(waits_s),
         details={
             "one_connect_ms": round(one_connect_s * 1e3, 1),
