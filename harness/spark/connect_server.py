@@ -20,11 +20,11 @@ from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.errors import SparkError
 from harness.settings.environment import scrubbed_environment
 from harness.spark import python_daemon
-from harness.spark.python_launcher import python_launcher
 from harness.spark.session import (
     FOREIGN_VARIABLES,
     configuration,
     log_tail,
+    python_for,
     spark_home,
 )
 
@@ -107,7 +107,7 @@ def connect_server(
             scrubbed_environment(
                 extra={
                     "JAVA_HOME": str(java.home),
-                    "PYSPARK_PYTHON": python_launcher(spark_home()),
+                    "PYSPARK_PYTHON": python_for(folder),
                     **python_daemon.ENVIRONMENT,
                 },
                 drop=FOREIGN_VARIABLES,

@@ -18,14 +18,23 @@ from harness.spark.cache import cache_folder, write_atomically
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The archives are first on the path, in this order, if they are there at all.
+# They may be there more than once. The jar of Spark's classes holds no Python, but its
+# contents would be read as well.
 _SCRIPT = """\
 #!/bin/sh
 # Leaves Spark's archives of pyspark and py4j out: both are installed, and compiled.
-archives={archives}
-PYTHONPATH=${PYTHONPATH#"$archives"/pyspark.zip:}
-PYTHONPATH=${PYTHONPATH#"$archives"/py4j-*-src.zip:}
-export PYTHONPATH
+spark={spark}
+kept=
+set -f
+IFS=:
+for entry in $PYTHONPATH; do
+  case $entry in
+  "$spark"/python/lib/pyspark.zip | "$spark"/python/lib/py4j-*-src.zip) ;;
+  "$spark"/jars/spark-core_*.jar) ;;
+  *) kept=${kept:+$kept:}$entry ;;
+  esac
+done
+export PYTHONPATH="$kept"
 exec {python} "$@"
 """
 
@@ -41,10 +50,10 @@ def python_launcher(
         python: The interpreter.
         folder: Where launchers are kept.
     """
-    archives = spark_home / "python" / "lib"
-    if os.name != "posix" or not (archives / "pyspark.zip").exists():
+    archive = spark_home / "python" / "lib" / "pyspark.zip"
+    if os.name != "posix" or not archive.exists():
         return python
-    text = _SCRIPT.replace("{archives}", shlex.quote(str(archives)))
+    text = _SCRIPT.replace("{spark}", shlex.quote(str(spark_home)))
     script = text.replace("{python}", shlex.quote(python)).encode()
     name = f"python-{hashlib.sha256(script).hexdigest()[:12]}"
     path = (folder or cache_folder() / "python") / name

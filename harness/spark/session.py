@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,7 +157,7 @@ def local_session(
         with scrubbed_environment(
             extra={
                 "JAVA_HOME": str(java.home),
-                "PYSPARK_PYTHON": _python_for(master),
+                "PYSPARK_PYTHON": python_for(folder, master),
                 **python_daemon.ENVIRONMENT,
             },
             drop=FOREIGN_VARIABLES,
@@ -224,12 +226,28 @@ def configuration(
             "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         ),
         "spark.databricks.delta.snapshotPartitions": "2",
-    } | (_OF_THIS_MACHINE if _is_here(master) else {})
+    } | (_OF_THIS_MACHINE | _kept_workers(master) if _is_here(master) else {})
 
 
-def _python_for(master: str) -> str:
+def _kept_workers(master: str) -> dict[str, str]:
+    """Keep one idle Python worker for each task that can run at once.
+
+    More are there when streams ran side by side, each some 25 MB; to fork one anew
+    takes milliseconds.
+    """
+    slots = re.fullmatch(r"local\[(\d+|\*)(?:,\d+)?\]", master)
+    if slots is None:
+        return {}
+    count = os.cpu_count() or 1 if slots[1] == "*" else int(slots[1])
+    return {"spark.python.factory.idleWorkerMaxPoolSize": str(count)}
+
+
+def python_for(folder: Path, master: str = "local") -> str:
     """Return what starts a Python process; another machine has no launcher of ours."""
-    return python_launcher(spark_home()) if _is_here(master) else sys.executable
+    if not _is_here(master):
+        return sys.executable
+    python = python_launcher(spark_home())
+    return str(python_daemon.write_launcher(folder, python=python))
 
 
 def _is_here(master: str) -> bool:

@@ -163,23 +163,3 @@ def test_python_workers_are_forked_with_their_libraries_in_them(spark):
     frame = spark.range(1).mapInArrow(look, "module STRING, threads BIGINT")
 
     assert [tuple(row) for row in frame.collect()] == [(python_daemon.MODULE, 1)]
-
-
-def test_daemon_with_threads_gives_way_to_that_of_pyspark(monkeypatch):
-    """Forking a process with threads may hang its children for ever."""
-    became = []
-
-    class ReplacedError(Exception):
-        pass
-
-    def replaced(_path, argv):
-        became.append(argv[1:])
-        raise ReplacedError
-
-    monkeypatch.setattr(python_daemon, "_threads_count", lambda: 2)
-    monkeypatch.setattr(python_daemon.os, "execv", replaced)
-
-    with pytest.raises(ReplacedError):
-        python_daemon.main("pyspark.worker")
-
-    assert became == [["-m", "pyspark.daemon", "pyspark.worker"]]
