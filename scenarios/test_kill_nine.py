@@ -35,6 +35,7 @@ from harness.spark.archive import archive_options
 from harness.spark.jars import find_jars
 from harness.spark.java import find_java
 from harness.spark.lab import Lab, Place
+from harness.spark.quick import BRIEF_JAVA_OPTIONS
 from harness.spark.session import local_session
 
 query = cloudpickle.loads(Path(sys.argv[1]).read_bytes())
@@ -45,7 +46,7 @@ with local_session(
     master="local[2]",
     driver_memory="1g",
     quick=True,
-    java_options=archive_options(java),
+    java_options=[*archive_options(java), *BRIEF_JAVA_OPTIONS],
 ) as running:
     print(running.jvm_pid, flush=True)
     place = Place(running.session, Path(sys.argv[2]))

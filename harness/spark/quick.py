@@ -7,13 +7,14 @@ they read, keep, write and note as done stays the same.
 
 from __future__ import annotations
 
-# Compiled simply: halves the CPU time of a JVM's first minute. Room for all of it: the
-# 48 MB of a simple compiler are full within minutes, and code is then thrown away and
-# compiled again for the rest of the run.
-JAVA_OPTIONS = (
+JAVA_OPTIONS = ("-XX:+UseSerialGC",)
+# Compiled simply: halves the CPU time of a JVM's first minute. One that lives longer
+# has that back from code which is compiled well.
+BRIEF_JAVA_OPTIONS = (
+    *JAVA_OPTIONS,
     "-XX:TieredStopAtLevel=1",
+    # Such a compiler has 48 MB else: full in a minute, thrown away and made again.
     "-XX:ReservedCodeCacheSize=240m",
-    "-XX:+UseSerialGC",
 )
 
 CONF = {

@@ -25,7 +25,7 @@ from harness.spark.autoscaling.measured import totals
 from harness.spark.autoscaling.sessions import own_lab, run_elsewhere
 from harness.spark.java import find_java
 from harness.spark.proof import check_rows, oracle, rows_of
-from harness.spark.quick import JAVA_OPTIONS
+from harness.spark.quick import BRIEF_JAVA_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -227,7 +227,7 @@ def _conf(events: Path, executors_max: int) -> dict[str, str]:
         "spark.executor.memory": f"{_MEMORY_MB}m",
         "spark.executor.cores": "1",
         "spark.executor.extraJavaOptions": " ".join(
-            [*archive_options(find_java()), *JAVA_OPTIONS]
+            [*archive_options(find_java()), *BRIEF_JAVA_OPTIONS]
         ),
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",

@@ -20,6 +20,7 @@ from harness.spark.archive import archive_options
 from harness.spark.jars import find_jars
 from harness.spark.java import find_java
 from harness.spark.lab import Lab
+from harness.spark.quick import BRIEF_JAVA_OPTIONS
 from harness.spark.session import local_session
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def own_lab(
             master=master,
             driver_memory=settings.driver_memory,
             quick=quick,
-            java_options=archive_options(java),
+            java_options=[
+                *archive_options(java),
+                *(BRIEF_JAVA_OPTIONS if quick else ()),
+            ],
             extra_conf=extra_conf,
         ) as running:
             yield Lab(
