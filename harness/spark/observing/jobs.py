@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import SparkError
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -55,6 +57,7 @@ def check_nothing_collected(
 
     Raises:
         AssertionError: If one did; it says how much.
+        SparkError: If Spark no longer knows.
     """
     context = spark.sparkContext
     java = context._jsc.sc()  # noqa: SLF001 - results are in no public interface
@@ -63,14 +66,24 @@ def check_nothing_collected(
     tracker, store = context.statusTracker(), java.statusStore()
     for job in tracker.getJobIdsForGroup(run_id):
         found = tracker.getJobInfo(job)
-        for stage in found.stageIds if found else ():
-            about = store.lastStageAttempt(stage)
-            tasks_count = max(1, about.numCompleteTasks())
-            each_bytes = about.resultSize() // tasks_count
-            if each_bytes > task_result_max_bytes:
-                msg = (
-                    f"each of {tasks_count} tasks of job {job} brought {each_bytes} "
-                    f"bytes to the driver, more than {task_result_max_bytes}: "
-                    "micro-batches must not be collected"
-                )
-                raise AssertionError(msg)
+        if found is not None and not found.stageIds:
+            continue  # a job over no partitions
+        # The last one answers the driver. Those before it may have been skipped, and
+        # are what Spark forgets first.
+        stage = max(found.stageIds) if found else None
+        if stage is None or tracker.getStageInfo(stage) is None:
+            msg = (
+                f"Spark has forgotten job {job} of run {run_id}: check sooner, or have "
+                "it keep more (spark.ui.retainedJobs, spark.ui.retainedStages)"
+            )
+            raise SparkError(msg)
+        about = store.lastStageAttempt(stage)
+        tasks_count = max(1, about.numCompleteTasks())
+        each_bytes = about.resultSize() // tasks_count
+        if each_bytes > task_result_max_bytes:
+            msg = (
+                f"each of {tasks_count} tasks of job {job} brought {each_bytes} "
+                f"bytes to the driver, more than {task_result_max_bytes}: "
+                "micro-batches must not be collected"
+            )
+            raise AssertionError(msg)
