@@ -10,7 +10,7 @@ from harness.spark.feed import Feed
 from harness.spark.lab import Query
 from harness.spark.proof import check_offsets, check_table
 from harness.spark.stream_record import wait_figures, waits_s
-from harness.spark.sustain import HEADROOM
+from harness.spark.sustain import HEADROOM, NO_LOG_CHECKPOINTS
 from harness.spark.sustainable import (
     find_sustainable_rate,
     generator_ceiling_per_s,
@@ -19,9 +19,9 @@ from harness.spark.sustainable import (
 
 # What one micro-batch may take: with its duration, the capacity of the stream.
 ROWS_PER_BATCH = 1_000
-WARMUP_BATCHES = 3
+MEASURED_BATCHES = 4
 # Where the search begins, as a share of the rate in a closed loop.
-START_SHARE = 0.6
+START_SHARE = 0.75
 
 
 def ingest(rate_per_s, duration_s):
@@ -32,14 +32,16 @@ def ingest(rate_per_s, duration_s):
         name="ingest",
         feeds=(feed,),
         batches_count=max(1, -(-rows_count // ROWS_PER_BATCH)),
+        conf=NO_LOG_CHECKPOINTS,
     )
 
 
 @pytest.fixture
-def batch_s(lab):
+def batch_s(lab, sized):
     """Measured, closed loop: how long a full micro-batch takes, once compiled."""
-    query = ingest(ROWS_PER_BATCH, WARMUP_BATCHES + 3.0)
-    batches = lab.run(query, metered=False).batches["ingest"][WARMUP_BATCHES:]
+    warmup_count = sized(full=12, smoke=3)
+    query = ingest(ROWS_PER_BATCH, warmup_count + MEASURED_BATCHES)
+    batches = lab.run(query, metered=False).batches["ingest"][warmup_count:]
     seconds = (batches[-1].ended_at - batches[0].started_at).total_seconds()
     return seconds / len(batches)
 
@@ -52,7 +54,7 @@ def test_highest_rate_that_is_sustained(lab, sized, record_durations, batch_s):
     probe; where the generator or the machine was the limit, it is no result.
     """
     capacity_per_s = ROWS_PER_BATCH / batch_s
-    duration_s = min(8.0, max(2.0, sized(full=24, smoke=8) * batch_s))
+    duration_s = min(7.0, max(2.0, sized(full=16, smoke=8) * batch_s))
     generator_per_s = generator_ceiling_per_s(
         lab, ingest(sized(full=400_000, smoke=100_000), 1.0).feeds[0]
     )
@@ -70,8 +72,8 @@ def test_highest_rate_that_is_sustained(lab, sized, record_durations, batch_s):
         probe_at,
         start_per_s=min(START_SHARE * capacity_per_s, generator_per_s / HEADROOM),
         generator_per_s=generator_per_s,
-        tolerance=sized(full=0.15, smoke=0.5),
-        probes_max=sized(full=9, smoke=4),
+        tolerance=sized(full=0.42, smoke=0.5),
+        probes_max=sized(full=7, smoke=4),
     )
 
     # Whatever was found, every row is in the table once.

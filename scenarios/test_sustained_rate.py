@@ -12,7 +12,12 @@ from harness.spark.feed import Feed
 from harness.spark.lab import Query
 from harness.spark.proof import check_offsets, check_table
 from harness.spark.stream_record import wait_figures, waits_s
-from harness.spark.sustain import HEADROOM, backlog_trend, catch_up_time_s
+from harness.spark.sustain import (
+    HEADROOM,
+    NO_LOG_CHECKPOINTS,
+    backlog_trend,
+    catch_up_time_s,
+)
 
 # The stream may take this many rows at a time: its capacity is this per batch time.
 ROWS_PER_BATCH = 2_000
@@ -26,6 +31,7 @@ def ingest(profile, *, seed=601):
         name="ingest",
         feeds=(feed,),
         batches_count=max(1, -(-rows_count // ROWS_PER_BATCH)),
+        conf=NO_LOG_CHECKPOINTS,
     )
 
 
