@@ -1,95 +1,52 @@
-"""What does measuring a stream cost it? CPU per million rows, with and without.
-
-"Without" is plain pyspark: the same query, started and awaited. "With" is what a
-scenario does while it is timed: the meter, the listener and the metrics of its
-micro-batches. Both are in one session that is compiled by then, in the order
-bare, with, with, bare: what changes slowly meanwhile falls on both alike.
-"""
+"""What does measuring a stream cost it? CPU per million rows, with and without."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 
-import psutil
 import pytest
 
-from harness.clock import NS_PER_S, SYSTEM_CLOCK
 from harness.reports.statistics.ratios import paired_evidence
-from harness.spark.datasets import SensorReadings
-from harness.spark.feed import Feed
-from harness.spark.lab import Query
-from harness.spark.observing.listener import StreamObserver
-from harness.spark.stream_record import MILLION, measured
+from harness.spark.overhead import overhead_elsewhere
 
 OVERHEAD_SHARE_MAX = 0.05
 A_A_SHARE_MAX = 0.10
 CONFIDENCE = 0.95
 
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.needs("cpu")]
 
-@pytest.mark.needs("cpu")
+
 @pytest.mark.benchmark(group="stream-overhead")
-def test_measuring_costs_next_to_nothing(lab, sized, record_durations):
+def test_measuring_costs_next_to_nothing(sized, record_durations):
     """At most 5 % CPU per million rows; two runs of the same are within 10 %.
 
     The values are those of the bare runs. Where an interval holds the limit, the
     machine was too noisy to tell: that is no result, neither pass nor fail.
     """
-    rows_count = sized(full=1_000_000, smoke=20_000)
-    quads_count = sized(full=7, smoke=1)
-    feed = Feed(dataset=SensorReadings(), seed=671, rows_count=rows_count)
-    query = Query(name="windows", feeds=(feed,), transform=counts, batches_count=4)
-    cpu = Cpu(lab.jvm_pid)
+    run = overhead_elsewhere(
+        rows_count=sized(full=1_000_000, smoke=20_000),
+        quads_count=sized(full=14, smoke=1),
+        warmup_count=sized(full=10, smoke=1),
+    )
 
-    def per_million_rows(run):
-        place = lab.place()
-        before_s = cpu.used_s()
-        run(place)
-        return (cpu.used_s() - before_s) / rows_count * MILLION
-
-    def bare(place):
-        query.start(place).awaitTermination()
-
-    def with_harness(place):
-        observer = StreamObserver()
-        lab.spark.streams.addListener(observer)
-        try:
-            run = lab.run(query, place=place)
-        finally:
-            lab.spark.streams.removeListener(observer)
-        measured(run, warmup_count=0)
-
-    warm = [
-        per_million_rows(run)
-        for run in itertools.islice(
-            itertools.cycle((bare, with_harness)), sized(full=6, smoke=1)
-        )
-    ]
-    begun_ns = SYSTEM_CLOCK.monotonic_ns()
-    quads = [
-        [per_million_rows(run) for run in (bare, with_harness, with_harness, bare)]
-        for _ in range(quads_count)
-    ]
-    wall_s = (SYSTEM_CLOCK.monotonic_ns() - begun_ns) / NS_PER_S
-
-    bares = [value for first, _, _, last in quads for value in (first, last)]
+    bares = [value for first, _, _, last in run.quads for value in (first, last)]
     details = {
-        "rows_count": rows_count,
-        "warmup_cpu_s_per_million_rows": [round(value, 3) for value in warm],
-        "cpu_s_per_million_rows": [[round(v, 3) for v in quad] for quad in quads],
+        "rows_count": run.rows_count,
+        "warmup_cpu_s_per_million_rows": [round(value, 3) for value in run.warmup],
+        "cpu_s_per_million_rows": [[round(v, 3) for v in quad] for quad in run.quads],
         "bare_spread_share": round(
             statistics.pstdev(bares) / statistics.fmean(bares), 4
         ),
     }
     doubts, failures = [], []
-    if quads_count > 1:
+    if len(run.quads) > 1:
         overhead = share_between(
-            [(first + last) / 2 for first, _, _, last in quads],
-            [(first + last) / 2 for _, first, last, _ in quads],
+            [(first + last) / 2 for first, _, _, last in run.quads],
+            [(first + last) / 2 for _, first, last, _ in run.quads],
         )
         a_a = share_between(
-            [first for first, _, _, _ in quads], [last for _, _, _, last in quads]
+            [first for first, _, _, _ in run.quads], [last for *_, last in run.quads]
         )
         details |= {
             "overhead_share": rounded(overhead),
@@ -105,10 +62,10 @@ def test_measuring_costs_next_to_nothing(lab, sized, record_durations):
     record_durations(
         bares,
         measure="cpu_per_million_rows",
-        wall_s=wall_s,
-        completed=rows_count * len(bares),
+        wall_s=run.wall_s,
+        completed=run.rows_count * len(bares),
         details=details,
-        invalid="; ".join(doubts) or None,
+        invalid="; ".join([*doubts, str(details)]) if doubts else None,
     )
     assert not failures, f"{'; '.join(failures)}: {details}"
 
@@ -131,43 +88,3 @@ def judge(what, low, high, limit, doubts, failures):
 def rounded(shares):
     names = ("low", "estimate", "high")
     return {name: round(v, 4) for name, v in zip(names, shares, strict=True)}
-
-
-def counts(_place, frame):
-    from pyspark.sql import functions as f
-
-    return (
-        frame.withWatermark("event_time", "5 seconds")
-        .groupBy("device_id", f.window("event_time", "10 seconds"))
-        .count()
-        .select("device_id", f.col("window.start").alias("starts_at"), "count")
-    )
-
-
-class Cpu:
-    """CPU time of the JVM, its Python workers and this process, in seconds."""
-
-    def __init__(self, jvm_pid):
-        self._jvm = psutil.Process(jvm_pid)
-        self._here = psutil.Process()
-        self._ended_s = 0.0
-        self._workers = {}
-
-    def used_s(self):
-        """Return it; of a worker that was forked and ended, what was last seen."""
-        workers = {}
-        for each in self._jvm.children(recursive=True):
-            try:
-                times, by_jvm = each.cpu_times(), each.ppid() == self._jvm.pid
-            except psutil.NoSuchProcess:
-                continue
-            workers[each.pid] = times.user + times.system, by_jvm
-        for pid in self._workers.keys() - workers.keys():
-            seconds, by_jvm = self._workers[pid]
-            # The JVM waits for its own children, and has their time from then on.
-            self._ended_s += 0.0 if by_jvm else seconds
-        self._workers = workers
-        here, jvm = self._here.cpu_times(), self._jvm.cpu_times()
-        own_s = here.user + here.system + jvm.user + jvm.system
-        ended_s = self._ended_s + jvm.children_user + jvm.children_system
-        return own_s + ended_s + sum(seconds for seconds, _ in workers.values())

@@ -8,23 +8,27 @@ read off at the times micro-batches ended.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import psutil
 
-from harness.clock import SYSTEM_CLOCK, Clock
+from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
 # Each sample reads half a dozen processes, on the machine that is measured.
 INTERVAL_S = 0.2
-# Asking what processes share costs milliseconds each: only every so many samples.
-_MEMORY_EVERY = 10
-# Looking for children reads every process of the machine: milliseconds as well.
-_CHILDREN_EVERY = 5
+# Looking for new workers reads every process of the machine, and asking what processes
+# share walks their pages: milliseconds each. So both are done again only once they
+# have taken this share of the time; and no more often than every so many seconds.
+_SHARE_MAX = 0.005
+_CHILDREN_INTERVAL_S = 1.0
+_MEMORY_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,37 @@ class _Samples:
     python_memory: int = 0
 
 
+class Seldom:
+    """Says when something is due again that costs time where time is measured.
+
+    Args:
+        interval_s: No more often than that, in seconds.
+        clock: Measures how long it takes.
+    """
+
+    def __init__(self, interval_s: float, clock: Clock) -> None:
+        self._interval_ns = int(interval_s * NS_PER_S)
+        self._clock = clock
+        self._due_ns = clock.monotonic_ns()
+
+    def put_off(self) -> None:
+        """Do it only once the interval has passed."""
+        self._due_ns = self._clock.monotonic_ns() + self._interval_ns
+
+    def is_due(self) -> bool:
+        """Say whether it may be done now."""
+        return self._clock.monotonic_ns() >= self._due_ns
+
+    @contextmanager
+    def doing(self) -> Iterator[None]:
+        """Do it, in a `with` block."""
+        begun_ns = self._clock.monotonic_ns()
+        yield
+        ended_ns = self._clock.monotonic_ns()
+        took_ns = ended_ns - begun_ns
+        self._due_ns = ended_ns + max(self._interval_ns, int(took_ns / _SHARE_MAX))
+
+
 class Meter:
     """Samples a JVM in a thread of its own, from `with` to its end.
 
@@ -80,10 +115,14 @@ class Meter:
         self._done = threading.Event()
         self._samples = _Samples()
         self._workers: list[psutil.Process] = []
+        self._children = Seldom(_CHILDREN_INTERVAL_S, clock)
+        self._memory = Seldom(_MEMORY_INTERVAL_S, clock)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         if self._jvm is not None:
+            # What is held before anything runs is not the peak; the end is asked for.
+            self._memory.put_off()
             self._sample(self._jvm)
             self._thread.start()
         return self
@@ -113,26 +152,22 @@ class Meter:
 
     def _sample(self, jvm: psutil.Process, *, last: bool = False) -> None:
         samples = self._samples
-        number = len(samples.at_s)
+        if last or self._children.is_due():
+            with self._children.doing():
+                self._workers = jvm.children(recursive=True)
         cpu_s, jvm_rss = _read(jvm)
-        with_memory = last or number % _MEMORY_EVERY == 0
-        if last or number % _CHILDREN_EVERY == 0:
-            self._workers = jvm.children(recursive=True)
-        python_memory = self._here.memory_full_info().pss if with_memory else 0
         for worker in self._workers:
-            try:
-                worker_cpu_s, _ = _read(worker)
-                if with_memory:
-                    python_memory += worker.memory_full_info().pss
-            except psutil.NoSuchProcess:
-                continue  # ended meanwhile: its parent has its CPU time now
-            cpu_s += worker_cpu_s
+            with suppress(psutil.NoSuchProcess):  # its parent has its CPU time now
+                cpu_s += _read(worker)[0]
         samples.at_s.append(self._clock.now().timestamp())
         # A worker that ends between two readings is missing from one of them.
         so_far = samples.cpu_s[-1] if samples.cpu_s else 0.0
         samples.cpu_s.append(max(so_far, cpu_s))
         samples.jvm_rss = max(samples.jvm_rss, jvm_rss)
-        samples.python_memory = max(samples.python_memory, python_memory)
+        if last or self._memory.is_due():
+            with self._memory.doing():
+                held = _shared_out([self._here, *self._workers])
+            samples.python_memory = max(samples.python_memory, held)
 
 
 def _read(process: psutil.Process) -> tuple[float, int]:
@@ -142,3 +177,12 @@ def _read(process: psutil.Process) -> tuple[float, int]:
         # Children that ended and were waited for; those that live are read alone.
         cpu_s += times.children_user + times.children_system
         return cpu_s, process.memory_info().rss
+
+
+def _shared_out(processes: Iterable[psutil.Process]) -> int:
+    """Return what processes hold together, in bytes, shared pages counted once."""
+    held = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            held += process.memory_full_info().pss
+    return held

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harness.spark.meter import Meter, Usage
+from harness.clock import ManualClock
+from harness.spark.meter import Meter, Seldom, Usage
 
 # Uses CPU in a child that it waits for, and in one that lives on; then says so.
 BUSY = """
@@ -64,3 +65,19 @@ def test_jvm_of_another_is_not_measured():
         pass
 
     assert meter.usage is None
+
+
+@pytest.mark.parametrize(("took_s", "wait_s"), [(0.001, 1.0), (0.02, 4.0)])
+def test_what_costs_time_is_done_the_more_seldom_the_longer_it_takes(took_s, wait_s):
+    """At most a two-hundredth of the time, and no more often than asked for."""
+    clock = ManualClock()
+    seldom = Seldom(1.0, clock)
+    assert seldom.is_due()
+
+    with seldom.doing():
+        clock.advance(took_s)
+
+    clock.advance(wait_s - 0.001)
+    assert not seldom.is_due()
+    clock.advance(0.001)
+    assert seldom.is_due()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import threading
 from collections import Counter, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql.streaming.listener import StreamingQueryListener
+from pyspark.sql.streaming.listener import (
+    JStreamingQueryListener,
+    QueryProgressEvent,
+    StreamingQueryListener,
+)
 
 from harness.clock import SYSTEM_CLOCK, Clock
 from harness.spark.observing import events
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
-        QueryProgressEvent,
         QueryStartedEvent,
         QueryTerminatedEvent,
     )
@@ -69,6 +73,16 @@ class StreamObserver(StreamingQueryListener):
         self._running: dict[str, str | None] = {}
         self._ended = threading.Condition(self._lock)
         self.alerts: deque[Alert] = deque(maxlen=_ALERTS_KEPT)
+
+    @property
+    def _jlistener(self) -> Any:
+        """What pyspark registers with its JVM; over Spark Connect it asks for none."""
+        from pyspark import SparkContext
+
+        if not hasattr(self, "_jlistenerobj"):
+            wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr] # noqa: SLF001
+            self._jlistenerobj = wrapper(_ByJson(self))
+        return self._jlistenerobj
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's
         """Note that a stream started."""
@@ -154,6 +168,18 @@ class StreamObserver(StreamingQueryListener):
             with self._lock:
                 self._errors_count += 1
             _LOG.exception("a stream event was not noted")
+
+
+class _ByJson(JStreamingQueryListener):
+    """Takes what a trigger did as one text.
+
+    pyspark asks the JVM for each of its fields: some hundred calls for each progress,
+    on the thread that all streams' events wait for.
+    """
+
+    def onQueryProgress(self, jevent: Any) -> None:  # noqa: N802 - Spark's
+        said = json.loads(jevent.progress().json())
+        self.pylistener.onQueryProgress(QueryProgressEvent.fromJson({"progress": said}))
 
 
 @contextmanager
