@@ -34,7 +34,7 @@ def streams(count, *, rows_count, batches_count):
 def test_each_of_many_streams_is_complete(lab, sized, record_stream):
     """Side by side in one session; throughput is what was written, not asked for."""
     queries = streams(
-        sized(full=20, smoke=4),
+        sized(full=12, smoke=4),
         rows_count=sized(full=20_000, smoke=3_000),
         batches_count=sized(full=4, smoke=2),
     )
