@@ -166,7 +166,7 @@ class Meter:
         samples.jvm_rss = max(samples.jvm_rss, jvm_rss)
         if last or self._memory.is_due():
             with self._memory.doing():
-                held = _shared_out([self._here, *self._workers])
+                held = _shared_out([self._here, *self._workers], but=jvm.name())
             samples.python_memory = max(samples.python_memory, held)
 
 
@@ -179,10 +179,16 @@ def _read(process: psutil.Process) -> tuple[float, int]:
         return cpu_s, process.memory_info().rss
 
 
-def _shared_out(processes: Iterable[psutil.Process]) -> int:
-    """Return what processes hold together, in bytes, shared pages counted once."""
+def _shared_out(processes: Iterable[psutil.Process], *, but: str) -> int:
+    """Return what processes hold together, in bytes, shared pages counted once.
+
+    Args:
+        processes: Those that are asked, where they live.
+        but: Name of those that do not count: JVMs below ours, which are executors.
+    """
     held = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            held += process.memory_full_info().pss
+            if process.name() != but:
+                held += process.memory_full_info().pss
     return held
