@@ -7,6 +7,7 @@ read off at the times micro-batches ended.
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ class Meter:
 
     def __enter__(self) -> Self:
         if self._jvm is not None:
+            _let_go_of_proofs()
             # What is held before anything runs is not the peak; the end is asked for.
             self._memory.put_off()
             self._sample(self._jvm)
@@ -168,6 +170,17 @@ class Meter:
             with self._memory.doing():
                 held = _shared_out([self._here, *self._workers], but=jvm.name())
             samples.python_memory = max(samples.python_memory, held)
+
+
+def _let_go_of_proofs() -> None:
+    """Give back what pyarrow keeps of tables that runs before were proved with.
+
+    It keeps them for tables to come: tens of megabytes after some millions of rows.
+    """
+    if "pyarrow" in sys.modules:
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()
 
 
 def _read(process: psutil.Process) -> tuple[float, int]:
