@@ -54,7 +54,7 @@ def test_highest_rate_that_is_sustained(lab, sized, record_durations, batch_s):
     probe; where the generator or the machine was the limit, it is no result.
     """
     capacity_per_s = ROWS_PER_BATCH / batch_s
-    duration_s = min(6.0, max(2.0, sized(full=16, smoke=8) * batch_s))
+    duration_s = min(6.8, max(2.0, sized(full=16, smoke=8) * batch_s))
     generator_per_s = generator_ceiling_per_s(
         lab, ingest(sized(full=400_000, smoke=100_000), 1.0).feeds[0]
     )
