@@ -16,16 +16,19 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.errors import HarnessError
-from harness.spark.autoscaling.sessions import own_lab, run_elsewhere
+from harness.spark.autoscaling.sessions import (
+    own_lab,
+    print_as_json,
+    run_elsewhere,
+)
 from harness.spark.datasets import SensorReadings
 from harness.spark.feed import Feed
 from harness.spark.lab import Lab, Place, Query, Run
@@ -184,17 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quads-count", type=int, default=QUADS_COUNT)
     parser.add_argument("--warmup-count", type=int, default=WARMUP_COUNT)
     asked = parser.parse_args(arguments)
-    try:
-        found = measure_overhead(
-            rows_count=asked.rows_count,
-            quads_count=asked.quads_count,
-            warmup_count=asked.warmup_count,
-        )
-    except HarnessError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(json.dumps(asdict(found)) + "\n")
-    return 0
+    return print_as_json(partial(measure_overhead, **vars(asked)))
 
 
 if __name__ == "__main__":

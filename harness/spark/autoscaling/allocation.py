@@ -14,15 +14,20 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.errors import ConfigError, HarnessError, SparkError
+from harness.errors import ConfigError, SparkError
 from harness.spark.archive import archive_options
 from harness.spark.autoscaling.measured import totals
-from harness.spark.autoscaling.sessions import own_lab, run_elsewhere
+from harness.spark.autoscaling.sessions import (
+    own_lab,
+    print_as_json,
+    run_elsewhere,
+)
 from harness.spark.java import find_java
 from harness.spark.proof import check_rows, oracle, rows_of
 from harness.spark.quick import BRIEF_JAVA_OPTIONS
@@ -271,15 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--executors-max", type=int, default=EXECUTORS_MAX)
     parser.add_argument("--rows-count", type=int, default=ROWS_COUNT)
     asked = parser.parse_args(arguments)
-    try:
-        found = run_allocation(
-            executors_max=asked.executors_max, rows_count=asked.rows_count
-        )
-    except (HarnessError, AssertionError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(json.dumps(asdict(found)) + "\n")
-    return 0
+    return print_as_json(partial(run_allocation, **vars(asked)))
 
 
 if __name__ == "__main__":

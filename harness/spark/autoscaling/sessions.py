@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import SparkError
+from harness.errors import HarnessError, SparkError
 from harness.settings import load_settings
 from harness.spark.archive import archive_options
 from harness.spark.jars import find_jars
@@ -24,7 +25,7 @@ from harness.spark.quick import BRIEF_JAVA_OPTIONS
 from harness.spark.session import local_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _TOLD_MAX = 2000
 
@@ -97,3 +98,21 @@ def run_elsewhere(module: str, *arguments: object) -> Any:
         msg = f"{module} failed: {answer.stderr.strip()[-_TOLD_MAX:]}"
         raise SparkError(msg)
     return json.loads(answer.stdout.splitlines()[-1])
+
+
+def print_as_json(measure: Callable[[], Any]) -> int:
+    """Print what an experiment found as `run_elsewhere` reads it, or why it failed.
+
+    Args:
+        measure: Runs it; returns a dataclass.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        found = measure()
+    except (HarnessError, AssertionError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(found)) + "\n")
+    return 0
